@@ -1,0 +1,68 @@
+import { createRequire } from 'node:module';
+import path from 'node:path';
+
+/** A handle that only the addon can look into. */
+export type Handle = { readonly __brand: 'AddonHandle' };
+
+/**
+ * System calls and hot loops that Node lacks (native/addon/*.c). Promise-returning functions run
+ * on libuv's pool; their buffers must not be touched until the promise settles.
+ * Errors carry `code`: an errno name, or ERR_GZIP, ERR_GZIP_TRUNCATED, ERR_GZIP_TRAILING.
+ */
+export interface Addon {
+  /** Reads from the descriptor's offset on. Null when isa-l is not on this host (gzip only). */
+  layerStreamOpen(fd: number, gzip: boolean): Handle | null;
+  /** Fills up to `capacity` bytes; fewer only at the end. One at a time for a handle. */
+  layerStreamFill(handle: Handle, into: Buffer, capacity: number): Promise<number>;
+  /** Digest of the packed bytes read so far, and both byte counts. */
+  layerStreamResult(handle: Handle): { digest: Buffer; bytesIn: number; bytesOut: number };
+  hasherOpen(): Handle;
+  hasherUpdate(handle: Handle, bytes: Buffer, length: number): Promise<number>;
+  hasherDigest(handle: Handle): Buffer;
+  /** SHA-256 of the first `size` bytes; holes are not read. Moves the descriptor's offset. */
+  sha256File(fd: number, size: number): Promise<Buffer>;
+  /**
+   * Writes `count` pieces [file offset, buffer offset, length]; a piece that ends inside a 4 KiB
+   * block is padded with zeros to its end.
+   */
+  writePieces(fd: number, source: Buffer, pieces: Float64Array, count: number): Promise<number>;
+  /** Asks the kernel to begin writing a range to disk (sync_file_range(2)); a hint only. */
+  startWriteback(fd: number, offset: number, length: number): Promise<number>;
+  /** NUL-terminated names (xattr(7)); does not follow a symlink. */
+  llistxattr(path: Buffer): Buffer;
+  lgetxattr(path: Buffer, name: Buffer): Buffer;
+}
+
+export type AddonState =
+  | { readonly kind: 'loaded'; readonly addon: Addon; readonly file: string }
+  | { readonly kind: 'absent'; readonly reason: string };
+
+const file = path.join(
+  import.meta.dirname,
+  '../prebuilds',
+  `${process.platform}-${process.arch}`,
+  'builderd.node',
+);
+
+let state: AddonState | undefined;
+
+/** Loads the addon once. Absent is a state, not a fault: callers have slower ways in plain Node. */
+export function addonState(): AddonState {
+  state ??= load();
+  return state;
+}
+
+export function loadAddon(): Addon | undefined {
+  const found = addonState();
+  return found.kind === 'loaded' ? found.addon : undefined;
+}
+
+function load(): AddonState {
+  try {
+    const addon = createRequire(import.meta.url)(file) as Addon;
+    return { kind: 'loaded', addon, file };
+  } catch (reason) {
+    const text = reason instanceof Error ? reason.message.split('\n', 1)[0] : String(reason);
+    return { kind: 'absent', reason: `${text ?? ''} (run: npm run build:native)` };
+  }
+}
