@@ -1,0 +1,10 @@
+// Generated: see contrib/dev/gen-proto.ts
+
+
+export interface GetImageRequest {
+  'name'?: (string);
+}
+
+export interface GetImageRequest__Output {
+  'name': (string);
+}
