@@ -1,145 +1,110 @@
-import { spawn } from 'node:child_process';
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { createInterface } from 'node:readline';
 import { type ArtifactInit, readArtifactInit } from './artifact-init.ts';
 import { guestKernel } from './guest-kernel.ts';
-import { makeInitramfs, POWEROFF_WORD } from './initramfs.ts';
-import { endChild, exitOf } from './run-program.ts';
+import { type GuestRoot, makeInitramfs, POWEROFF_WORD } from './initramfs.ts';
+import { type GuestResult, runGuest } from './run-guest.ts';
 
-export interface BootOptions {
-  /** A raw ext4 disk. It is never written to: the guest writes into a temporary overlay. */
-  readonly disk: string;
-  /** PID 1 of the guest; by default what `<disk>.metadata.json` says that the image runs. */
-  readonly init?: ArtifactInit;
+interface CommonOptions {
   /** The boot has succeeded when the guest's console shows this. */
   readonly expect: string | RegExp;
   readonly timeoutMs: number;
   readonly signal: AbortSignal;
   /** Each line of the guest's console, without control characters. */
   readonly onLine?: (line: string) => void;
-  /** Mount the root read-only. */
-  readonly readOnly?: boolean;
   /** Wait until the guest has powered itself off, after the expected line. */
   readonly untilPowerOff?: boolean;
-  /** Let the guest write to the disk itself. For copies only. */
-  readonly writeThrough?: boolean;
   readonly memoryMiB?: number;
 }
 
-export interface BootResult {
-  readonly line: string;
-  readonly lines: readonly string[];
-  readonly kernel: string;
-  readonly init: ArtifactInit;
-  /** From the start of QEMU to the expected line. */
-  readonly elapsedMs: number;
+export interface BootDiskOptions extends CommonOptions {
+  /** A raw ext4 disk. It is not written to: the guest writes into a temporary overlay. */
+  readonly disk: string;
+  /** PID 1 of the guest; by default what `<disk>.metadata.json` says that the image runs. */
+  readonly init?: ArtifactInit;
+  /** Mount the root read-only. */
+  readonly readOnly?: boolean;
+  /** Let the guest write to the disk itself. For copies only. */
+  readonly writeThrough?: boolean;
 }
 
-/** What a running container or VM host gives an ext4 root: nothing but virtio and ext4. */
-const MODULES = ['virtio_pci', 'virtio_blk', 'ext4', 'crc32c_generic'];
-const KEPT_LINES = 2000;
+export interface BootHostOptions extends CommonOptions {
+  /** PID 1 of the guest, out of this machine's own tree. */
+  readonly init: ArtifactInit;
+}
+
+export interface BootResult extends GuestResult {
+  /** Debian's name of the guest's kernel. */
+  readonly kernel: string;
+  readonly init: ArtifactInit;
+}
+
+const PCI = ['virtio_pci'];
+const DISK = [...PCI, 'virtio_blk', 'crc32c_generic', 'ext4'];
+const HOST = [...PCI, '9pnet_virtio', '9p', 'overlay'];
+const QUIET = ['quiet', 'loglevel=3', POWEROFF_WORD];
 
 /**
  * Boots a disk in QEMU with Debian's kernel until the artifact's own init, as PID 1, has printed
- * the expected line. Throws with the console's last lines when it does not.
+ * the expected line. It runs as root and in `/`, whatever the image config says about both.
  */
-export async function bootDisk(options: BootOptions): Promise<BootResult> {
+export async function bootDisk(options: BootDiskOptions): Promise<BootResult> {
   const init = options.init ?? (await readArtifactInit(`${options.disk}.metadata.json`));
+  const root = { kind: 'disk', readOnly: options.readOnly ?? false } as const;
+  const file = options.disk.replaceAll(',', ',,'); // QEMU's own escape
+  const overlay = options.writeThrough === true ? 'off' : 'on';
+  const devices = [
+    ...['-drive', `file=${file},format=raw,if=none,id=root,snapshot=${overlay}`],
+    ...['-device', 'virtio-blk-pci,drive=root'],
+  ];
+  return await boot(options, { init, root, modules: DISK, devices });
+}
+
+/**
+ * Boots this machine's own tree, read-only with a tmpfs over it: another kernel, with unified
+ * cgroups, and the same programs, packages and checkout. Nothing that it writes is kept.
+ */
+export async function bootHost(options: BootHostOptions): Promise<BootResult> {
+  const share = 'path=/,mount_tag=hostroot,security_model=none,readonly=on,multidevs=remap';
+  const devices = ['-virtfs', `local,${share}`];
+  return await boot(options, {
+    init: options.init,
+    root: { kind: 'host' },
+    modules: HOST,
+    devices,
+  });
+}
+
+async function boot(
+  options: CommonOptions,
+  guest: {
+    readonly init: ArtifactInit;
+    readonly root: GuestRoot;
+    readonly modules: readonly string[];
+    readonly devices: readonly string[];
+  },
+): Promise<BootResult> {
   const kernel = await guestKernel({ signal: options.signal });
+  const modules = await kernel.modules(guest.modules);
   const dir = await mkdtemp(join(tmpdir(), 'builderd-boot-'));
   try {
     const initramfs = join(dir, 'initramfs');
-    const modules = await kernel.modules(MODULES);
-    const root = { kind: 'disk', readOnly: options.readOnly ?? false } as const;
-    await writeFile(initramfs, await makeInitramfs({ modules, root, init }));
-    const { lines, line, elapsedMs } = await runGuest(kernel.vmlinux, initramfs, options);
-    return { line, lines, elapsedMs, init, kernel: kernel.release };
+    await writeFile(initramfs, await makeInitramfs({ ...guest, modules }));
+    const result = await runGuest({
+      kernel: kernel.vmlinux,
+      initramfs,
+      kernelWords: QUIET,
+      memoryMiB: options.memoryMiB ?? 512,
+      devices: guest.devices,
+      expect: options.expect,
+      untilPowerOff: options.untilPowerOff ?? false,
+      timeoutMs: options.timeoutMs,
+      signal: options.signal,
+      ...(options.onLine === undefined ? {} : { onLine: options.onLine }),
+    });
+    return { ...result, kernel: kernel.release, init: guest.init };
   } finally {
     await rm(dir, { recursive: true, force: true });
   }
-}
-
-async function runGuest(
-  vmlinux: string,
-  initramfs: string,
-  options: BootOptions,
-): Promise<{ lines: string[]; line: string; elapsedMs: number }> {
-  const started = performance.now();
-  const deadline = AbortSignal.timeout(options.timeoutMs);
-  const stop = AbortSignal.any([options.signal, deadline]);
-  stop.throwIfAborted();
-  // A session of its own keeps the terminal's Ctrl-C away; the kernel ends it if we die.
-  const child = spawn(
-    'setpriv',
-    ['--pdeathsig', 'KILL', '--', ...qemuArgv(vmlinux, initramfs, options)],
-    {
-      detached: true,
-      stdio: ['ignore', 'pipe', 'pipe'],
-    },
-  );
-  const ended = exitOf(child);
-  const lines: string[] = [];
-  const complaints: string[] = [];
-  createInterface({ input: child.stderr }).on('line', (text) => complaints.push(text));
-  let found: { line: string; elapsedMs: number } | undefined;
-  const seen = new Promise<void>((resolve) => {
-    createInterface({ input: child.stdout }).on('line', (raw) => {
-      const line = printable(raw);
-      lines.push(line);
-      if (lines.length > KEPT_LINES) lines.shift();
-      options.onLine?.(line);
-      if (found !== undefined || !matches(line, options.expect)) return;
-      found = { line, elapsedMs: performance.now() - started };
-      if (options.untilPowerOff !== true) resolve();
-    });
-  });
-  const aborted = Promise.withResolvers<void>();
-  const onAbort = (): void => aborted.resolve();
-  stop.addEventListener('abort', onAbort);
-  let exit: number | string | undefined;
-  try {
-    exit = await Promise.race([
-      ended,
-      seen.then(() => undefined),
-      aborted.promise.then(() => undefined),
-    ]);
-  } finally {
-    stop.removeEventListener('abort', onAbort);
-    await endChild(child);
-  }
-  options.signal.throwIfAborted();
-  const hung = options.untilPowerOff === true && exit === undefined;
-  if (found !== undefined && !hung) return { lines, ...found };
-  const why = exit === undefined ? `nothing after ${options.timeoutMs} ms` : `QEMU ended (${exit})`;
-  const tail = [...lines.slice(-25), ...complaints.slice(-5)].join('\n');
-  throw new Error(
-    `Cannot boot ${options.disk}: no line "${String(options.expect)}": ${why}\n${tail}`,
-  );
-}
-
-function qemuArgv(vmlinux: string, initramfs: string, options: BootOptions): string[] {
-  const disk = options.disk.replaceAll(',', ',,'); // QEMU's own escape
-  const overlay = options.writeThrough === true ? 'off' : 'on';
-  return [
-    'qemu-system-x86_64',
-    // No KVM: nested virtualisation is often broken, and a boot takes seconds without it.
-    ...['-accel', 'tcg,thread=multi', '-M', 'q35', '-cpu', 'max', '-smp', '2'],
-    ...['-m', String(options.memoryMiB ?? 512)],
-    ...['-nodefaults', '-no-user-config', '-display', 'none', '-no-reboot', '-serial', 'stdio'],
-    ...['-drive', `file=${disk},format=raw,if=none,id=root,snapshot=${overlay}`],
-    ...['-device', 'virtio-blk-pci,drive=root', '-device', 'virtio-rng-pci'],
-    ...['-kernel', vmlinux, '-initrd', initramfs],
-    ...['-append', `console=ttyS0 quiet loglevel=3 mitigations=off panic=-1 ${POWEROFF_WORD}`],
-  ];
-}
-
-function matches(line: string, expect: string | RegExp): boolean {
-  return typeof expect === 'string' ? line.includes(expect) : expect.test(line);
-}
-
-/** The console belongs to the guest: its escape sequences must not reach a terminal. */
-function printable(raw: string): string {
-  return raw.replace(/\x1b\[[0-9;?]*[A-Za-z]/g, '').replace(/[^\x20-\x7e]/g, '');
 }
