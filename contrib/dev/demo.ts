@@ -32,7 +32,7 @@ interface Source {
 }
 
 async function demo(out: string, stack: AsyncDisposableStack, signal: AbortSignal): Promise<void> {
-  const image = process.env['IMAGE'];
+  const image = process.env['IMAGE'] || undefined;
   await mkdir(dirname(out), { recursive: true });
   const scratch = await mkdtemp(join(tmpdir(), 'builderd-demo-'));
   stack.defer(() => rm(scratch, { recursive: true, force: true }));
