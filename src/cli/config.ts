@@ -1,0 +1,107 @@
+import { homedir } from 'node:os';
+import { parseEnv } from 'node:util';
+import { readFileSync } from 'node:fs';
+import { BuilderdError, messageOf } from '../core/errors.ts';
+import { closestTo } from './closest.ts';
+import type { Setting } from './setting-kinds.ts';
+import { SETTINGS, type SettingName } from './settings.ts';
+
+const PREFIX = 'UNKEY_BUILDERD_';
+
+type ValueOf<S> = S extends Setting<infer T> ? T : never;
+
+/** Every setting under the name that operators know, parsed. */
+export type Settings = { readonly [K in SettingName]: ValueOf<(typeof SETTINGS)[K]> };
+
+export interface Config {
+  readonly settings: Settings;
+  /** Names that the environment sets, for a message that says where a value comes from. */
+  readonly given: ReadonlySet<SettingName>;
+  /** SOURCE_DATE_EPOCH, the convention of reproducible-builds.org. */
+  readonly sourceDateEpoch?: string;
+  /** Where programs are looked for. */
+  readonly searchPath: string;
+  /** Directory of docker's config.json. */
+  readonly dockerConfigDir: string;
+}
+
+export type Environment = Readonly<Record<string, string | undefined>>;
+
+/** The only reader of the process environment. `file` adds an environment file below it. */
+export function loadConfig(file?: string): Config {
+  return parseConfig(file === undefined ? process.env : { ...readFile(file), ...process.env });
+}
+
+/** Whether stack traces are wanted, also when the settings themselves are the fault. */
+export function debugRequested(): boolean {
+  return process.env[`${PREFIX}LOG_LEVEL`] === 'debug';
+}
+
+/**
+ * Throws `config.invalid` for a bad value and for an unknown name with our prefix: a misspelt
+ * limit must not be a missing limit. An empty value is an unset one.
+ */
+export function parseConfig(environment: Environment): Config {
+  const given = new Set<SettingName>();
+  for (const [variable, value] of Object.entries(environment)) {
+    if (!variable.startsWith(PREFIX)) continue;
+    const name = variable.slice(PREFIX.length);
+    if (!isSetting(name)) throw unknownName(name);
+    if (value !== undefined && value !== '') given.add(name);
+  }
+  const values = new Map<string, unknown>();
+  for (const name of settingNames()) values.set(name, parseOne(name, environment));
+  const epoch = environment['SOURCE_DATE_EPOCH'];
+  return {
+    // The table above gives each name its own type; a loop over it cannot show that.
+    settings: Object.fromEntries(values) as unknown as Settings,
+    given,
+    searchPath: environment['PATH'] ?? '/usr/sbin:/usr/bin:/sbin:/bin',
+    dockerConfigDir: environment['DOCKER_CONFIG'] ?? `${environment['HOME'] ?? homedir()}/.docker`,
+    ...(epoch === undefined || epoch === '' ? {} : { sourceDateEpoch: epoch }),
+  };
+}
+
+function parseOne(name: SettingName, environment: Environment): unknown {
+  const setting: Setting<unknown> = SETTINGS[name];
+  const value = environment[PREFIX + name];
+  if (value === undefined || value === '') return setting.fallback;
+  const parsed = setting.parse(value);
+  if (parsed !== undefined) return parsed;
+  const found = 'secret' in setting ? 'its value' : JSON.stringify(value.slice(0, 100));
+  throw new BuilderdError(
+    'config.invalid',
+    `Cannot use ${found} for ${PREFIX}${name}: want ${setting.wanted}`,
+  );
+}
+
+function unknownName(name: string): BuilderdError {
+  const near = closestTo(name, settingNames());
+  const advice = near === undefined ? '' : `; did you mean ${PREFIX}${near}?`;
+  return new BuilderdError(
+    'config.invalid',
+    `Cannot use ${PREFIX}${name.slice(0, 60)}: there is no such setting${advice}`,
+  );
+}
+
+function isSetting(name: string): name is SettingName {
+  return Object.hasOwn(SETTINGS, name);
+}
+
+function settingNames(): readonly SettingName[] {
+  return Object.keys(SETTINGS).filter((name) => isSetting(name));
+}
+
+function readFile(file: string): Environment {
+  let text: string;
+  try {
+    text = readFileSync(file, 'utf8');
+  } catch (reason) {
+    throw new BuilderdError(
+      'config.invalid',
+      `Cannot read the environment file ${JSON.stringify(file)}: ${messageOf(reason)}`,
+      { cause: reason },
+    );
+  }
+  return parseEnv(text);
+}

@@ -1,0 +1,206 @@
+import { Command, CommanderError, Option } from 'commander';
+import { BuilderdError } from '../core/errors.ts';
+import type { RawBuildOptions } from './build-options.ts';
+import { HELP_AFTER_BUILD, HELP_AFTER_ROOT } from './help-text.ts';
+import type { Io } from './io.ts';
+import { printFault } from './print-fault.ts';
+
+/** Named by the design, built by later versions: they answer `not_supported`, never a guess. */
+const LATER_COMMANDS = [
+  'serve',
+  'migrate',
+  'validate-db',
+  'gc',
+  'df',
+  'backup',
+  'restore',
+  'fsck',
+  'exec',
+] as const;
+
+interface Outcome {
+  exitCode: number;
+}
+
+/** Runs one command line and gives its exit code. Never throws, never exits. */
+export async function runProgram(argv: readonly string[], io: Io): Promise<number> {
+  const outcome: Outcome = { exitCode: 0 };
+  try {
+    await createProgram(io, outcome).parseAsync([...argv], { from: 'user' });
+    return outcome.exitCode;
+  } catch (reason) {
+    if (reason instanceof CommanderError && reason.exitCode === 0) return 0;
+    return printFault(fromCommander(reason), io, {
+      json: wantsJson(argv),
+      debug: await wantsDebug(),
+    });
+  }
+}
+
+/** The whole grammar, also read by `completion`. Commands load their code when they run. */
+export function createProgram(io: Io, outcome: Outcome = { exitCode: 0 }): Command {
+  const program = new Command('builderd')
+    .description('Turns a container image into a bootable root file system.')
+    .option('-V, --version', 'show the version')
+    .option('--validate-config', 'check the UNKEY_BUILDERD_ settings and exit')
+    .addOption(new Option('--test-database').hideHelp())
+    .addOption(configOption())
+    .helpCommand('help [command]', 'show help for a command')
+    .addHelpText('after', HELP_AFTER_ROOT)
+    .showSuggestionAfterError()
+    .allowExcessArguments()
+    .configureOutput({
+      writeOut: (text) => io.stdout.write(text),
+      writeErr: (text) => io.stderr.write(text),
+      // Faults are thrown; printFault says them in one place.
+      outputError: () => undefined,
+    })
+    .exitOverride()
+    .action(async (options: RootOptions) => {
+      const { runRoot } = await import('./root-command.ts');
+      await runRoot(options, program, io);
+    });
+  program.addCommand(buildCommand(io).copyInheritedSettings(program));
+  program.addCommand(doctorCommand(io, outcome).copyInheritedSettings(program));
+  program.addCommand(versionCommand(io).copyInheritedSettings(program));
+  program.addCommand(completionCommand(io, program).copyInheritedSettings(program));
+  for (const name of LATER_COMMANDS) {
+    program.addCommand(laterCommand(name).copyInheritedSettings(program), { hidden: true });
+  }
+  return program;
+}
+
+export interface RootOptions {
+  readonly version?: true;
+  readonly validateConfig?: true;
+  readonly testDatabase?: true;
+  readonly config?: string;
+}
+
+function buildCommand(io: Io): Command {
+  return new Command('build')
+    .description('build a root file system from an image, on this host, without a service')
+    .argument(
+      '<source>',
+      'docker://REF or REF, oci:DIR[:TAG], oci-archive:FILE, docker-archive:FILE',
+    )
+    .option('-f, --format <list>', 'formats, separated by commas: ext4, tar', 'ext4')
+    .option('-o, --output <path>', 'the file for one format, a directory for several')
+    .option(
+      '--platform <os/arch[/variant]>',
+      'platform of a multi-platform image (default: this host)',
+    )
+    .addOption(new Option('--pull <policy>', 'always, missing or never (default: missing)'))
+    .option(
+      '--size <size>',
+      'ext4: min, min+FREE such as min+512M, or a size such as 2G',
+      'min+64M',
+    )
+    .option('--label <text>', 'ext4: volume label, at most 16 bytes')
+    .option('--uuid <uuid>', 'ext4: volume UUID (default: derived from the content)')
+    .option('--journal', 'ext4: add a journal')
+    .option('--no-lost-found', 'ext4: leave out /lost+found')
+    .option('--guest-files', 'add /container.cmd, /container.env and missing mount points')
+    .option(
+      '--guest-init <file>',
+      'add this program as /usr/bin/metald-init; implies --guest-files',
+    )
+    .addOption(
+      new Option('--devices <policy>', 'device nodes of the image')
+        .choices(['keep', 'standard', 'drop'])
+        .default('keep'),
+    )
+    .option(
+      '--source-date-epoch <seconds>',
+      'clamp later times to this (default: SOURCE_DATE_EPOCH)',
+    )
+    .option('--timeout <duration>', 'give up after this long, such as 10m (default: never)')
+    .option('--containerd-address <socket>', "containerd's socket")
+    .option('--namespace <name>', 'containerd namespace (default: builderd)')
+    .addOption(
+      new Option('--progress <view>', 'live view on a terminal, lines elsewhere; on stderr')
+        .choices(['auto', 'plain', 'json'])
+        .default('auto'),
+    )
+    .option('--json', 'print the result, or the error, as JSON on stdout')
+    .option('-q, --quiet', 'no progress; print only the paths of the artifacts')
+    .addOption(configOption())
+    .addOption(new Option('--tenant <name>').hideHelp())
+    .addHelpText('after', HELP_AFTER_BUILD)
+    .action(async (source: string, options: RawBuildOptions) => {
+      const { runBuild } = await import('./build-command.ts');
+      await runBuild(source, options, io);
+    });
+}
+
+export interface DoctorOptions {
+  readonly json?: true;
+  readonly containerdAddress?: string;
+  readonly config?: string;
+}
+
+function doctorCommand(io: Io, outcome: Outcome): Command {
+  return new Command('doctor')
+    .description('show what this host can do, and what to do about the rest')
+    .option('--containerd-address <socket>', "containerd's socket")
+    .option('--json', 'print the checks as JSON')
+    .addOption(configOption())
+    .action(async (options: DoctorOptions) => {
+      const { runDoctor } = await import('./doctor/doctor-command.ts');
+      outcome.exitCode = await runDoctor(options, io);
+    });
+}
+
+function versionCommand(io: Io): Command {
+  return new Command('version')
+    .description('show the version of builderd and of what it runs on')
+    .option('--json', 'print it as JSON')
+    .action(async (options: { readonly json?: true }) => {
+      const { printVersion } = await import('./version-command.ts');
+      printVersion(io, { json: options.json === true });
+    });
+}
+
+function completionCommand(io: Io, program: Command): Command {
+  return new Command('completion')
+    .description('print a completion script for a shell')
+    .argument('<shell>', 'bash, zsh or fish')
+    .action(async (shell: string) => {
+      const { completionScript } = await import('./completion.ts');
+      io.stdout.write(completionScript(shell, program));
+    });
+}
+
+function laterCommand(name: string): Command {
+  return new Command(name)
+    .allowUnknownOption()
+    .allowExcessArguments()
+    .helpOption(false)
+    .action(() => {
+      throw new BuilderdError(
+        'not_supported',
+        `Cannot run builderd ${name}: this version builds images from the command line only`,
+      );
+    });
+}
+
+function configOption(): Option {
+  return new Option('--config <file>', 'read UNKEY_BUILDERD_ settings from an environment file');
+}
+
+function fromCommander(reason: unknown): unknown {
+  if (!(reason instanceof CommanderError)) return reason;
+  const fact = reason.message.replace(/^error: /, '').replaceAll('\n', ' ');
+  return new BuilderdError('usage.invalid', `Cannot read the command line: ${fact}`);
+}
+
+/** Even when the command line cannot be parsed, a program that asked for JSON gets JSON. */
+function wantsJson(argv: readonly string[]): boolean {
+  const end = argv.indexOf('--');
+  return argv.slice(0, end < 0 ? argv.length : end).includes('--json');
+}
+
+async function wantsDebug(): Promise<boolean> {
+  const { debugRequested } = await import('./config.ts');
+  return debugRequested();
+}
