@@ -26,6 +26,8 @@ export interface Addon {
    * block is padded with zeros to its end.
    */
   writePieces(fd: number, source: Buffer, pieces: Float64Array, count: number): Promise<number>;
+  /** The same triples the other way round; a piece beyond the end of the file is ENODATA. */
+  readPieces(fd: number, target: Buffer, pieces: Float64Array, count: number): Promise<number>;
   /** Asks the kernel to begin writing a range to disk (sync_file_range(2)); a hint only. */
   startWriteback(fd: number, offset: number, length: number): Promise<number>;
   /** NUL-terminated names (xattr(7)); does not follow a symlink. */

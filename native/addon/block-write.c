@@ -79,14 +79,36 @@ failed:
   j->message = "write";
 }
 
+/* The other way round: pieces of the file into the buffer. The end of the file is a fault. */
+static void read_execute(job *j) {
+  write_args *a = j->data;
+  for (size_t i = 0; i < a->count; i++) {
+    const double *op = a->ops + i * OP_NUMBERS;
+    off_t at = (off_t)op[0];
+    uint8_t *into = (uint8_t *)a->source + (size_t)op[1];
+    size_t left = (size_t)op[2];
+    while (left > 0) {
+      ssize_t n = pread(a->fd, into, left, at);
+      if (n < 0 && errno == EINTR) continue;
+      if (n <= 0) {
+        j->err = n == 0 ? ENODATA : errno;
+        j->message = "read";
+        return;
+      }
+      into += n;
+      at += n;
+      left -= (size_t)n;
+    }
+  }
+}
+
 static void write_cleanup(job *j) {
   write_args *a = j->data;
   free(a->ops);
   free(a);
 }
 
-/* writePieces(fd, source: Buffer, ops: Float64Array of triples, count): Promise<bytes>. */
-static napi_value write_pieces(napi_env env, napi_callback_info info) {
+static napi_value start_pieces(napi_env env, napi_callback_info info, void (*execute)(job *)) {
   size_t argc = 4, source_length, ops_length;
   napi_value argv[4];
   int32_t fd;
@@ -115,8 +137,18 @@ static napi_value write_pieces(napi_env env, napi_callback_info info) {
   *a = (write_args){.fd = fd, .source = source, .ops = malloc(bytes), .count = (size_t)count};
   if (a->ops == NULL) abort();
   memcpy(a->ops, ops, bytes);
-  *j = (job){.execute = write_execute, .cleanup = write_cleanup, .data = a};
+  *j = (job){.execute = execute, .cleanup = write_cleanup, .data = a};
   return job_start(env, j, argv + 1, 1);
+}
+
+/* writePieces(fd, source: Buffer, ops: Float64Array of triples, count): Promise<bytes>. */
+static napi_value write_pieces(napi_env env, napi_callback_info info) {
+  return start_pieces(env, info, write_execute);
+}
+
+/* readPieces(fd, target: Buffer, ops: the same triples, count): Promise. */
+static napi_value read_pieces(napi_env env, napi_callback_info info) {
+  return start_pieces(env, info, read_execute);
 }
 
 typedef struct {
@@ -156,5 +188,6 @@ static napi_value start_writeback(napi_env env, napi_callback_info info) {
 
 void init_block_write(napi_env env, napi_value exports) {
   export_function(env, exports, "writePieces", write_pieces);
+  export_function(env, exports, "readPieces", read_pieces);
   export_function(env, exports, "startWriteback", start_writeback);
 }

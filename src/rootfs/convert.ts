@@ -1,0 +1,179 @@
+import type { FileHandle } from 'node:fs/promises';
+import type { Addon } from '../../native/addon.ts';
+import { type Digest, digestHex, sha256 } from '../core/digest.ts';
+import { BuilderdError } from '../core/errors.ts';
+import type { ProgressListener } from '../core/progress.ts';
+import { addToTree } from './add-to-tree.ts';
+import { digestFile } from './digest-file.ts';
+import type { SizePolicy } from './ext4/layout.ts';
+import { writeExt4 } from './ext4/writer.ts';
+import { FidelityLog, type FidelityReport } from './fidelity.ts';
+import type { TreeAddition } from './guest/plan-guest-files.ts';
+import type { ConversionLimits, LayerSource } from './layer/layer-source.ts';
+import { mergeLayers } from './merge-layers.ts';
+import type { LayerPolicy } from './merge/layer-builder.ts';
+import { FileBlockAllocator } from './store/block-allocator.ts';
+import { BLOCK_SIZE, type BlockFile } from './store/block-file.ts';
+import { readContent } from './store/content.ts';
+import { writeTar } from './tar-file/write-tar.ts';
+import type { Inode, MergedTree } from './tree.ts';
+
+export interface Ext4OutputOptions {
+  readonly size: SizePolicy;
+  readonly label: string;
+  /** 16 bytes; derived from the layers when absent. */
+  readonly uuid?: Buffer;
+  readonly journal: boolean;
+  readonly lostFound: boolean;
+}
+
+/** An artifact to write, into an empty file open for reading and writing. */
+export type OutputSpec =
+  | { readonly format: 'ext4'; readonly handle: FileHandle; readonly options: Ext4OutputOptions }
+  | { readonly format: 'tar'; readonly handle: FileHandle };
+
+/** What a caller may look at between the merge and the writing. */
+export interface TreeView {
+  readonly tree: MergedTree;
+  readFile(inode: Inode): Promise<Buffer>;
+}
+
+export interface ConvertOptions {
+  /** Bottom to top. */
+  readonly layers: readonly LayerSource[];
+  readonly outputs: readonly OutputSpec[];
+  /** An empty, unlinked file for data while no ext4 output can hold it. The caller closes it. */
+  readonly openScratch: () => Promise<FileHandle>;
+  readonly policy: LayerPolicy;
+  readonly limits: ConversionLimits;
+  readonly addon: Addon | undefined;
+  /** Looks at the merged tree and says what to add to it. */
+  readonly prepare?: (view: TreeView) => Promise<readonly TreeAddition[]>;
+  readonly onProgress: ProgressListener;
+  readonly signal: AbortSignal;
+}
+
+export interface ConvertedArtifact {
+  readonly format: OutputSpec['format'];
+  readonly sizeBytes: number;
+  readonly digest: Digest;
+}
+
+export interface ConvertResult {
+  readonly counts: MergedTree['counts'];
+  /** Plain bytes of all layers. */
+  readonly plainBytes: number;
+  readonly fidelity: FidelityReport;
+  /** In the order of the outputs. Every file is hashed and fsynced. */
+  readonly artifacts: readonly ConvertedArtifact[];
+}
+
+/**
+ * Layers in, artifacts out: one merge, then every format from it. File data goes straight to its
+ * place in the ext4 image (or a scratch file); other formats copy from there. On a fault the
+ * output files hold rubbish: the caller publishes nothing.
+ */
+export async function convertImage(options: ConvertOptions): Promise<ConvertResult> {
+  const { outputs, limits, onProgress } = options;
+  const ext4 = outputs.find((output) => output.format === 'ext4');
+  const file: BlockFile = {
+    handle: ext4?.handle ?? (await options.openScratch()),
+    allocator: new FileBlockAllocator({ limit: blockLimit(limits, ext4) }),
+  };
+  const fidelity = new FidelityLog();
+  onProgress({ kind: 'phase', phase: 'convert', state: 'started' });
+  const merged = await mergeLayers(options.layers, { ...options, file, fidelity });
+  const view: TreeView = {
+    tree: merged.tree,
+    readFile: (inode) => readContent(options.addon, file.handle, inode),
+  };
+  const additions = (await options.prepare?.(view)) ?? [];
+  const tree = await addToTree(merged.tree, additions, file, fidelity);
+  onProgress({
+    kind: 'phase',
+    phase: 'convert',
+    state: 'done',
+    detail: `${tree.counts.entries} entries`,
+  });
+  onProgress({ kind: 'phase', phase: 'write', state: 'started' });
+  const artifacts = await writeAll(tree, file, options);
+  onProgress({ kind: 'phase', phase: 'write', state: 'done' });
+  return {
+    counts: tree.counts,
+    plainBytes: merged.plainBytes,
+    fidelity: fidelity.report(),
+    artifacts,
+  };
+  function blockLimit(bounds: ConversionLimits, output: OutputSpec | undefined): number {
+    const fixed = output?.format === 'ext4' && output.options.size.kind === 'fixed';
+    const bytes = fixed
+      ? Math.max(output.options.size.bytes, BLOCK_SIZE)
+      : 2 * bounds.maxPlainBytes;
+    return Math.floor(bytes / BLOCK_SIZE);
+  }
+}
+
+/** ext4 metadata first, then the slow endings side by side: hash, fsync, copies into other formats. */
+async function writeAll(
+  tree: MergedTree,
+  file: BlockFile,
+  options: ConvertOptions,
+): Promise<ConvertedArtifact[]> {
+  const endings: Promise<ConvertedArtifact>[] = [];
+  for (const output of options.outputs) {
+    if (output.format === 'ext4') {
+      const { sizeBytes } = await writeExt4(tree, file, ext4Options(output.options, options));
+      endings.push(finish(output, sizeBytes, digestFile(options.addon, output.handle, sizeBytes)));
+    }
+  }
+  for (const output of options.outputs) {
+    if (output.format !== 'tar') continue;
+    const { sizeBytes, digest } = await writeTar(tree, file, output.handle, options);
+    endings.push(finish(output, sizeBytes, Promise.resolve(digest)));
+  }
+  const settled = await Promise.allSettled(endings);
+  return settled.map((result) => {
+    if (result.status === 'rejected') throw result.reason;
+    return result.value;
+  });
+}
+
+async function finish(
+  output: OutputSpec,
+  sizeBytes: number,
+  digesting: Promise<Digest>,
+): Promise<ConvertedArtifact> {
+  const [digest] = await Promise.all([digesting, output.handle.sync()]);
+  return { format: output.format, sizeBytes, digest };
+}
+
+function ext4Options(
+  { uuid, ...rest }: Ext4OutputOptions,
+  { layers, policy, signal }: ConvertOptions,
+): Parameters<typeof writeExt4>[2] {
+  if (Buffer.byteLength(rest.label) > 16) {
+    throw new BuilderdError(
+      'usage.invalid',
+      `Cannot label the disk "${rest.label}": at most 16 bytes fit`,
+    );
+  }
+  const identity = layers.map((layer) => layer.diffId).join('\n');
+  return {
+    ...rest,
+    uuid: uuid ?? derivedUuid('uuid', identity),
+    hashSeed: derivedUuid('hash seed', identity),
+    timestampSec: policy.sourceDateEpoch ?? 0,
+    signal,
+  };
+}
+
+/** A version 8 UUID (RFC 9562 5.8): equal content gives equal bytes. */
+function derivedUuid(use: string, identity: string): Buffer {
+  const uuid = Buffer.from(
+    digestHex(sha256(`builderd ext4 ${use}\n`, identity)).slice(0, 32),
+    'hex',
+  );
+  uuid[6] = ((uuid[6] ?? 0) & 0x0f) | 0x80;
+  uuid[8] = ((uuid[8] ?? 0) & 0x3f) | 0x80;
+  return uuid;
+}

@@ -1,0 +1,139 @@
+import type { ByteString } from '../../core/bytes.ts';
+import { escapeBytes } from '../../core/bytes.ts';
+import { BuilderdError } from '../../core/errors.ts';
+import type { FidelityLog } from '../fidelity.ts';
+import { type ImpliedDirectory, LayerBuilder, type LayerPolicy } from './layer-builder.ts';
+import { lookUp } from './lookup.ts';
+import type { LinkBelow, MergeInode, MergeNode } from './node.ts';
+import { cloneNames, isDirectory, mergeBelow } from './overlay.ts';
+import { joinPath } from './path.ts';
+import { sealTree, type SealedTree } from './seal.ts';
+
+export interface LayerMergerOptions {
+  readonly policy: LayerPolicy;
+  readonly fidelity: FidelityLog;
+  /** Stored data that no name leads to any more. */
+  readonly onRelease: (inode: MergeInode) => void;
+}
+
+/**
+ * Merges layers from the top down: what an upper layer hid is known when a lower one is read, so
+ * only visible data is kept. Use: beginLayer(top), fill the builder, finishLayer; …; finish().
+ */
+export class LayerMerger {
+  readonly #o: LayerMergerOptions;
+  #root: MergeNode | undefined;
+  #implied: ImpliedDirectory[] = [];
+  readonly #links: LinkBelow[] = [];
+  /** Layers below a pending link, as they were before they were merged; index = layer. */
+  readonly #retained = new Map<number, MergeNode>();
+  /** Inodes kept only because a link may want them. */
+  readonly #kept: MergeInode[] = [];
+
+  constructor(options: LayerMergerOptions) {
+    this.#o = options;
+  }
+
+  /** `layer` counts from the bottom; call with descending numbers. */
+  beginLayer(layer: number): LayerBuilder {
+    return new LayerBuilder({
+      ...this.#o,
+      layer,
+      above: this.#root,
+      wanted: new Set(this.#links.map((link) => joinPath(link.target))),
+      onKept: (inode) => this.#kept.push(inode),
+    });
+  }
+
+  finishLayer(builder: LayerBuilder, layer: number): void {
+    const pending = this.#implied;
+    this.#implied = [];
+    for (const one of pending) {
+      if (!this.#settle(one, builder.root)) this.#implied.push(one);
+    }
+    const isBelowLink = this.#links.length > 0;
+    if (isBelowLink) this.#retained.set(layer, builder.root);
+    const lower = isBelowLink ? cloneNames(builder.root) : builder.root;
+    if (this.#root === undefined) this.#root = lower;
+    else {
+      this.#mergeRoot(this.#root, lower);
+      mergeBelow(this.#root, lower, (names) => {
+        this.#o.fidelity.note('symlinked_parent_replaced', joinPath(names));
+      });
+    }
+    this.#implied.push(...builder.impliedDirectories.filter((one) => one.node.implied));
+    this.#links.push(...builder.linksBelow);
+  }
+
+  /** Resolves links, drops whiteouts, counts. `needed`: inodes whose data a second read must bring. */
+  finish(): SealedTree {
+    if (this.#root === undefined) {
+      throw new BuilderdError(
+        'image.bad_config',
+        'Cannot build a root file system: the image has no layers',
+      );
+    }
+    for (const link of this.#links.sort((a, b) => a.layer - b.layer)) this.#resolve(link);
+    const sealed = sealTree(this.#root);
+    for (const inode of this.#kept) {
+      if (inode.links === 0 && inode.data === 'stored') this.#o.onRelease(inode);
+    }
+    return sealed;
+  }
+
+  /** The root has no entry in an upper layer: the next lower layer that has one speaks for it. */
+  #mergeRoot(root: MergeNode, lower: MergeNode): void {
+    if (!root.implied || lower.implied) return;
+    root.inode = lower.inode;
+    root.implied = false;
+  }
+
+  /**
+   * Gives an implied directory the metadata of a lower layer's directory at its place, as
+   * containerd does when it makes a missing parent. True when the search is over.
+   */
+  #settle(one: ImpliedDirectory, lowerRoot: MergeNode): boolean {
+    const found = lookUp([lowerRoot], one.path, { followLast: true });
+    if (found === undefined) return false;
+    if (!isDirectory(found.node)) return true;
+    if (found.node.implied) {
+      this.#implied.push({ node: one.node, path: found.path });
+      return true;
+    }
+    const { mode, uid, gid, mtimeSec, mtimeNsec, atimeSec, atimeNsec, xattrs } = found.node.inode;
+    Object.assign(one.node.inode, {
+      mode,
+      uid,
+      gid,
+      mtimeSec,
+      mtimeNsec,
+      atimeSec,
+      atimeNsec,
+      xattrs,
+    });
+    return true;
+  }
+
+  #resolve(link: LinkBelow): void {
+    const below = [...this.#retained].filter(([layer]) => layer < link.layer);
+    const roots = below.sort(([a], [b]) => b - a).map(([, root]) => root);
+    const found = lookUp(roots, link.target, { followLast: false })?.node;
+    const inode = found?.below === undefined ? found?.inode : found.below.inode;
+    if (found === undefined || inode === undefined || found.whiteout || isDirectory(found)) {
+      throw badLink(link, found !== undefined && isDirectory(found));
+    }
+    if (inode.data === 'skipped') inode.data = 'needed';
+    link.apply(inode);
+    link.inode = inode;
+  }
+}
+
+function badLink(link: LinkBelow, isToDirectory: boolean): BuilderdError {
+  const target: ByteString = joinPath(link.target);
+  return new BuilderdError(
+    'archive.bad_link',
+    `Cannot link "${escapeBytes(link.path)}" of layer ${link.layer + 1} to "${escapeBytes(target)}": ${
+      isToDirectory ? 'it is a directory' : 'no earlier entry and no lower layer has it'
+    }`,
+  );
+}
