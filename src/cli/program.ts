@@ -1,9 +1,11 @@
 import { Command, CommanderError, Option } from 'commander';
 import { BuilderdError } from '../core/errors.ts';
 import type { RawBuildOptions } from './build-options.ts';
+import type { DoctorOptions } from './doctor/doctor-command.ts';
 import { HELP_AFTER_BUILD, HELP_AFTER_ROOT } from './help-text.ts';
 import type { Io } from './io.ts';
 import { printFault } from './print-fault.ts';
+import type { RootOptions } from './root-command.ts';
 
 /** Named by the design, built by later versions: they answer `not_supported`, never a guess. */
 const LATER_COMMANDS = [
@@ -70,13 +72,6 @@ export function createProgram(io: Io, outcome: Outcome = { exitCode: 0 }): Comma
   return program;
 }
 
-export interface RootOptions {
-  readonly version?: true;
-  readonly validateConfig?: true;
-  readonly testDatabase?: true;
-  readonly config?: string;
-}
-
 function buildCommand(io: Io): Command {
   return new Command('build')
     .description('build a root file system from an image, on this host, without a service')
@@ -131,12 +126,6 @@ function buildCommand(io: Io): Command {
       const { runBuild } = await import('./build-command.ts');
       await runBuild(source, options, io);
     });
-}
-
-export interface DoctorOptions {
-  readonly json?: true;
-  readonly containerdAddress?: string;
-  readonly config?: string;
 }
 
 function doctorCommand(io: Io, outcome: Outcome): Command {

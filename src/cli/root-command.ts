@@ -2,7 +2,13 @@ import type { Command } from 'commander';
 import { BuilderdError } from '../core/errors.ts';
 import { closestTo } from './closest.ts';
 import type { Io } from './io.ts';
-import type { RootOptions } from './program.ts';
+
+export interface RootOptions {
+  readonly version?: true;
+  readonly validateConfig?: true;
+  readonly testDatabase?: true;
+  readonly config?: string;
+}
 
 /** `builderd` without a command: the options that the operations guide writes, or help. */
 export async function runRoot(options: RootOptions, program: Command, io: Io): Promise<void> {

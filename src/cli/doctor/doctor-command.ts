@@ -3,7 +3,6 @@ import { styleText } from 'node:util';
 import { loadConfig, type Config } from '../config.ts';
 import type { Io } from '../io.ts';
 import { oneLine } from '../print-fault.ts';
-import type { DoctorOptions } from '../program.ts';
 import { checkCgroups, parseCgroupMode } from './check-cgroups.ts';
 import { checkContainerd } from './check-containerd.ts';
 import { checkDisks } from './check-disk.ts';
@@ -19,6 +18,12 @@ import { checkSwap, checkSysctls, SYSCTLS, sysctlPath } from './check-sysctls.ts
 import { checkTools } from './check-tools.ts';
 import type { Check, Verdict } from './check.ts';
 import { readText } from './read-text.ts';
+
+export interface DoctorOptions {
+  readonly json?: true;
+  readonly containerdAddress?: string;
+  readonly config?: string;
+}
 
 /** Exit code 0 when images can be converted on this host, 3 when not. */
 export async function runDoctor(options: DoctorOptions, io: Io): Promise<number> {
