@@ -52,9 +52,9 @@ export class ContainerdClient implements Disposable {
     this.images = new Images(control, methods.images);
     this.snapshots = new Snapshots(control, methods.snapshots);
     this.diffs = new Diffs(control, methods.diff);
-    this.containers = new Containers(control, methods.containers);
+    this.containers = new Containers(control, methods.containers, methods.messages);
     this.tasks = new Tasks(control, waiting, methods.tasks);
-    this.events = new Events(waiting, methods.events);
+    this.events = new Events(waiting, methods.events, methods.messages);
   }
 
   /** Throws `runtime.unreachable` or `runtime.permission`, naming the socket, unless it answers. */

@@ -5,12 +5,23 @@ import type { Protocol } from './protocol.ts';
 import type { NamespacedCall, RpcChannel } from './rpc-channel.ts';
 import { required } from './wire-values.ts';
 
+export interface RuncOptions {
+  /** Where runc keeps its state; default a directory under /run/containerd/runc. */
+  readonly root?: string;
+  /** A cgroup for the shim, so that its work is not charged to containerd. */
+  readonly shimCgroup?: string;
+  readonly systemdCgroup?: boolean;
+}
+
+export const RUNC_RUNTIME = 'io.containerd.runc.v2';
+const RUNC_OPTIONS_URL = 'containerd.runc.v1.Options';
+
 export interface NewContainer {
   readonly id: string;
   /** An OCI runtime spec; `root.path` is absolute or relative to the bundle. */
   readonly spec: object;
-  /** Such as `io.containerd.runc.v2`. */
-  readonly runtime: string;
+  /** For io.containerd.runc.v2, the runtime of every container of ours. */
+  readonly runc?: RuncOptions;
   readonly labels: Readonly<Record<string, string>>;
 }
 
@@ -26,20 +37,27 @@ const LIST_IDLE_MS = 30_000;
 export class Containers {
   readonly #rpc: RpcChannel;
   readonly #methods: Protocol['containers'];
+  readonly #messages: Protocol['messages'];
 
-  constructor(rpc: RpcChannel, methods: Protocol['containers']) {
+  constructor(rpc: RpcChannel, methods: Protocol['containers'], messages: Protocol['messages']) {
     this.#rpc = rpc;
     this.#methods = methods;
+    this.#messages = messages;
   }
 
   /** Throws `runtime.conflict` if the id exists. */
   async create(container: NewContainer, call: NamespacedCall): Promise<void> {
-    const { id, labels, runtime, spec } = container;
+    const { id, labels, runc, spec } = container;
+    const options = this.#messages.runcOptions.serialize({
+      root: runc?.root ?? '',
+      shim_cgroup: runc?.shimCgroup ?? '',
+      systemd_cgroup: runc?.systemdCgroup ?? false,
+    });
     const request = {
       container: {
         id,
         labels,
-        runtime: { name: runtime },
+        runtime: { name: RUNC_RUNTIME, options: { type_url: RUNC_OPTIONS_URL, value: options } },
         spec: anyOfJson(RUNTIME_SPEC_URL, spec),
       },
     };

@@ -93,7 +93,8 @@ export class Content {
   ): AsyncGenerator<Buffer, void, void> {
     const traits = { doing: `read blob ${digest}`, idleMs: READ_IDLE_MS };
     const request = { digest, offset: range.offset, size: range.lengthBytes ?? 0 };
-    let position = range.offset;
+    // The offsets in the replies count from the range's begin (seen on 1.6, 1.7 and 2.1).
+    let position = 0;
     for await (const { offset, data } of this.#bulk.serverStream(
       this.#methods.Read,
       request,

@@ -1,14 +1,18 @@
+import type { Any__Output } from './generated/google/protobuf/Any.ts';
 import type { Protocol } from './protocol.ts';
 import type { RpcCall, RpcChannel } from './rpc-channel.ts';
 
-export interface RuntimeEvent {
-  readonly namespace: string;
-  /** Such as `/tasks/exit`. */
-  readonly topic: string;
-  /** A message name of proto/containerd/task-events.proto, among others. */
-  readonly typeUrl: string;
-  readonly payload: Buffer;
-}
+export type RuntimeEvent = { readonly namespace: string; readonly topic: string } & (
+  | {
+      readonly kind: 'task-exit';
+      readonly containerId: string;
+      /** The container's id for its first process, else the id of an exec. */
+      readonly processId: string;
+      readonly exitStatus: number;
+    }
+  | { readonly kind: 'task-oom'; readonly containerId: string }
+  | { readonly kind: 'other'; readonly typeUrl: string }
+);
 
 /**
  * Events can be lost, doubled and out of order (containerd issues 6771, 4769): they say that it is
@@ -17,13 +21,15 @@ export interface RuntimeEvent {
 export class Events {
   readonly #rpc: RpcChannel;
   readonly #methods: Protocol['events'];
+  readonly #messages: Protocol['messages'];
 
-  constructor(rpc: RpcChannel, methods: Protocol['events']) {
+  constructor(rpc: RpcChannel, methods: Protocol['events'], messages: Protocol['messages']) {
     this.#rpc = rpc;
     this.#methods = methods;
+    this.#messages = messages;
   }
 
-  /** Endless; filters such as `topic~="/tasks/"`. Namespaces are not separated: filter for yours. */
+  /** Endless; filters such as `namespace==x,topic=="/tasks/exit"`. All namespaces unless filtered. */
   async *subscribe(
     filters: readonly string[],
     call: RpcCall,
@@ -36,15 +42,29 @@ export class Events {
       call,
       traits,
     )) {
-      const { typeUrl, payload } = parseAny(event);
-      yield { namespace, topic, typeUrl, payload };
+      yield { namespace, topic, ...this.#parse(event) };
     }
   }
-}
 
-function parseAny(event: unknown): { typeUrl: string; payload: Buffer } {
-  if (event === null || typeof event !== 'object') return { typeUrl: '', payload: Buffer.alloc(0) };
-  const typeUrl = 'type_url' in event && typeof event.type_url === 'string' ? event.type_url : '';
-  const payload = 'value' in event && Buffer.isBuffer(event.value) ? event.value : Buffer.alloc(0);
-  return { typeUrl, payload };
+  #parse(
+    event: Any__Output | null,
+  ):
+    | { kind: 'task-exit'; containerId: string; processId: string; exitStatus: number }
+    | { kind: 'task-oom'; containerId: string }
+    | { kind: 'other'; typeUrl: string } {
+    const { type_url: typeUrl, value } = event ?? { type_url: '', value: Buffer.alloc(0) };
+    switch (typeUrl) {
+      case 'containerd.events.TaskExit': {
+        const exit = this.#messages.taskExit.deserialize(value);
+        const { container_id: containerId, id: processId, exit_status: exitStatus } = exit;
+        return { kind: 'task-exit', containerId, processId, exitStatus };
+      }
+      case 'containerd.events.TaskOOM': {
+        const { container_id: containerId } = this.#messages.taskOom.deserialize(value);
+        return { kind: 'task-oom', containerId };
+      }
+      default:
+        return { kind: 'other', typeUrl };
+    }
+  }
 }

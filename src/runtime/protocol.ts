@@ -1,5 +1,8 @@
 import { resolve } from 'node:path';
-import { loadSync, type PackageDefinition } from '@grpc/proto-loader';
+import { loadSync, type MessageTypeDefinition, type PackageDefinition } from '@grpc/proto-loader';
+import type { TaskExit, TaskExit__Output } from './generated/containerd/events/TaskExit.ts';
+import type { TaskOOM, TaskOOM__Output } from './generated/containerd/events/TaskOOM.ts';
+import type { Options, Options__Output } from './generated/containerd/runc/v1/Options.ts';
 import type { ContainersDefinition } from './generated/containerd/services/containers/v1/Containers.ts';
 import type { ContentDefinition } from './generated/containerd/services/content/v1/Content.ts';
 import type { DiffDefinition } from './generated/containerd/services/diff/v1/Diff.ts';
@@ -25,6 +28,12 @@ export interface Protocol {
   readonly containers: ContainersDefinition;
   readonly tasks: TasksDefinition;
   readonly events: EventsDefinition;
+  /** What travels inside an Any. */
+  readonly messages: {
+    readonly runcOptions: MessageTypeDefinition<Options, Options__Output>;
+    readonly taskExit: MessageTypeDefinition<TaskExit, TaskExit__Output>;
+    readonly taskOom: MessageTypeDefinition<TaskOOM, TaskOOM__Output>;
+  };
 }
 
 const PROTO_DIR = resolve(import.meta.dirname, '../../proto/containerd');
@@ -41,11 +50,20 @@ const SERVICES = {
   containers: ['containers.proto', 'Containers'],
   tasks: ['tasks.proto', 'Tasks'],
   events: ['events.proto', 'Events'],
-} as const satisfies Record<keyof Protocol, readonly [file: string, service: string]>;
+} as const satisfies Record<
+  Exclude<keyof Protocol, 'messages'>,
+  readonly [file: string, service: string]
+>;
+
+const MESSAGES = {
+  runcOptions: ['runc-options.proto', 'containerd.runc.v1.Options'],
+  taskExit: ['task-events.proto', 'containerd.events.TaskExit'],
+  taskOom: ['task-events.proto', 'containerd.events.TaskOOM'],
+} as const satisfies Record<keyof Protocol['messages'], readonly [file: string, fullName: string]>;
 
 /** Reads our .proto files. The options must say the same as contrib/dev/gen-proto.ts. */
 export function loadProtocol(): Protocol {
-  const files = Object.values(SERVICES).map(([file]) => file);
+  const files = [...Object.values(SERVICES), ...Object.values(MESSAGES)].map(([file]) => file);
   const definition = loadSync(files, {
     includeDirs: [PROTO_DIR],
     keepCase: true,
@@ -53,15 +71,22 @@ export function loadProtocol(): Protocol {
     enums: String,
     defaults: true,
   });
-  const names = Object.entries(SERVICES).map(([name, [, service]]): [string, unknown] => [
+  const services = Object.entries(SERVICES).map(([name, [, service]]): [string, unknown] => [
     name,
-    serviceOf(definition, `containerd.services.${name}.v1.${service}`),
+    entryOf(definition, `containerd.services.${name}.v1.${service}`),
+  ]);
+  const messages = Object.entries(MESSAGES).map(([name, [, fullName]]): [string, unknown] => [
+    name,
+    entryOf(definition, fullName),
   ]);
   // The types are generated from the very files that were just loaded.
-  return Object.fromEntries(names) as unknown as Protocol;
+  return {
+    ...Object.fromEntries(services),
+    messages: Object.fromEntries(messages),
+  } as unknown as Protocol;
 }
 
-function serviceOf(definition: PackageDefinition, fullName: string): unknown {
+function entryOf(definition: PackageDefinition, fullName: string): unknown {
   const found = definition[fullName];
   if (found === undefined) throw new Error(`Cannot find ${fullName} in ${PROTO_DIR}`);
   return found;

@@ -120,8 +120,9 @@ export class Tasks {
   }
 
   /**
-   * Removes an ended task and its shim. Undefined when it is gone already. Throws
-   * `runtime.conflict` while it runs; a task that was never started must be killed before, too.
+   * Removes an ended task and its shim. Undefined when it is gone already. Throws while it runs,
+   * by containerd's mood `runtime.conflict` or `runtime.failed`; a task that was never started
+   * must be killed before, too.
    */
   async delete(containerId: string, call: NamespacedCall): Promise<TaskExit | undefined> {
     const traits = { doing: `delete the task of ${containerId}`, idempotent: true };
