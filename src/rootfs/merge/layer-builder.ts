@@ -222,9 +222,10 @@ export class LayerBuilder {
         layer: this.#o.layer,
         path: joinPath([...parts, base]),
         target,
-        apply: (inode: MergeInode) => applyMetadata(inode, entry, policy, fidelity),
+        overrides: [],
         inode: undefined,
       };
+      link.overrides.push((inode) => applyMetadata(inode, entry, policy, fidelity));
       if (found === undefined) this.linksBelow.push(link);
       this.#note('link_below', [...parts, base]);
       return newLinkBelow(link);
@@ -284,7 +285,8 @@ export class LayerBuilder {
         next.opaque = isReplacing;
         here.children?.set(part, next);
         // What the whiteout deleted has no say in what stands in its place.
-        if (!isReplacing) this.impliedDirectories.push({ node: next, path: [...names, part] });
+        next.implied = !isReplacing;
+        if (next.implied) this.impliedDirectories.push({ node: next, path: [...names, part] });
         this.#note(isReplacing ? 'whiteout_as_parent' : 'implied_directory', [...names, part]);
       }
       if (!isDirectory(next)) {
@@ -304,7 +306,10 @@ export class LayerBuilder {
   /** Forgets a name and, if it was the last, its data. */
   #drop(node: MergeNode): void {
     for (const child of node.children?.values() ?? []) this.#drop(child);
-    if (--node.inode.refs === 0 && node.inode.data === 'stored') this.#o.onRelease(node.inode);
+    if (--node.inode.refs > 0 || node.inode.data !== 'stored') return;
+    // Released once only, also when it was kept for a link.
+    node.inode.data = 'none';
+    this.#o.onRelease(node.inode);
   }
 
   #note(code: Parameters<FidelityLog['note']>[0], parts: readonly ByteString[]): void {

@@ -123,7 +123,7 @@ export class LayerMerger {
       throw badLink(link, found !== undefined && isDirectory(found));
     }
     if (inode.data === 'skipped') inode.data = 'needed';
-    link.apply(inode);
+    for (const override of link.overrides) override(inode);
     link.inode = inode;
   }
 }

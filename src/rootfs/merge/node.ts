@@ -19,8 +19,8 @@ export interface LinkBelow {
   readonly layer: number;
   readonly path: ByteString;
   readonly target: readonly ByteString[];
-  /** Overrides from the link's own header, applied to the inode when it is found. */
-  readonly apply: (inode: MergeInode) => void;
+  /** Metadata from the headers of all names, in order, for the inode when it is found. */
+  readonly overrides: ((inode: MergeInode) => void)[];
   inode: MergeInode | undefined;
 }
 
