@@ -1,19 +1,19 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
-import type { ByteString } from '../../src/core/bytes.ts';
+import { bytesOf, type ByteString } from '../../src/core/bytes.ts';
 import { isBuilderdError } from '../../src/core/errors.ts';
 import type { TarEntry } from '../../src/tar/entry.ts';
 import { DEFAULT_TAR_LIMITS } from '../../src/tar/limits.ts';
 import { TarParser } from '../../src/tar/parser.ts';
 import { encodeHeader, endOfArchive, padding } from '../../src/tar/writer.ts';
-import { arbitraryTarEntry, textBytes, withSortedXattrs } from '../fixtures/arbitrary-tar-entry.ts';
+import { arbitraryTarEntry, withSortedXattrs } from '../fixtures/arbitrary-tar-entry.ts';
 import { contentOf, readTar } from '../fixtures/read-tar.ts';
 
 const PLAIN: TarEntry = {
   kind: 'file',
-  name: textBytes('etc/motd'),
-  linkName: textBytes(''),
+  name: bytesOf('etc/motd'),
+  linkName: bytesOf(''),
   mode: 0o644,
   uid: 0,
   gid: 0,
@@ -47,12 +47,12 @@ test('encodeHeader() writes one ustar block, to the byte, when that holds everyt
 });
 
 test('encodeHeader() splits a long ASCII path between name and prefix', () => {
-  const name = textBytes(`${'p'.repeat(155)}/${'n'.repeat(100)}`);
+  const name = bytesOf(`${'p'.repeat(155)}/${'n'.repeat(100)}`);
   const header = encodeHeader({ ...PLAIN, name });
   assert.equal(header.length, 512);
   assert.equal(header.toString('latin1', 0, 100), 'n'.repeat(100));
   assert.equal(header.toString('latin1', 345, 500), 'p'.repeat(155));
-  const directory = textBytes(`${'p'.repeat(99)}/dir/`);
+  const directory = bytesOf(`${'p'.repeat(99)}/dir/`);
   assert.equal(encodeHeader({ ...PLAIN, kind: 'dir', name: directory }).length, 512);
 });
 
@@ -69,26 +69,26 @@ test('encodeHeader() adds exactly the PAX records that are needed, sorted', () =
     ['before 1970', { mtime: { sec: -1, nsec: 0 } }, '12 mtime=-1\n'],
     ['just before 1970', { mtime: { sec: -1, nsec: 500_000_000 } }, '14 mtime=-0.5\n'],
     ['access time', { atime: { sec: 7, nsec: 0 } }, '11 atime=7\n'],
-    ['UTF-8', { name: textBytes('é') }, '11 path=\xc3\xa9\n'],
+    ['UTF-8', { name: bytesOf('é') }, '11 path=\xc3\xa9\n'],
     ['raw bytes', { name: '\xe9' as ByteString }, '21 hdrcharset=BINARY\n9 path=\xe9\n'],
     [
       'a long target',
-      { kind: 'symlink', linkName: textBytes('t'.repeat(101)) },
+      { kind: 'symlink', linkName: bytesOf('t'.repeat(101)) },
       `115 linkpath=${'t'.repeat(101)}\n`,
     ],
     [
       'attributes',
       {
         xattrs: [
-          { name: textBytes('user.b'), value: Buffer.from('\0\n=') },
-          { name: textBytes('user.a'), value: Buffer.alloc(0) },
+          { name: bytesOf('user.b'), value: Buffer.from('\0\n=') },
+          { name: bytesOf('user.a'), value: Buffer.alloc(0) },
         ],
       },
       '24 SCHILY.xattr.user.a=\n27 SCHILY.xattr.user.b=\0\n=\n',
     ],
     [
       'an attribute name that a PAX key cannot hold',
-      { xattrs: [{ name: textBytes('user.a=b'), value: Buffer.from('v') }] },
+      { xattrs: [{ name: bytesOf('user.a=b'), value: Buffer.from('v') }] },
       '34 LIBARCHIVE.xattr.user.a%3Db=dg\n',
     ],
   ];
@@ -107,12 +107,12 @@ test('encodeHeader() counts the digits of a record length when they carry over',
 
 test('encodeHeader() refuses what tar cannot hold', () => {
   const table: Partial<TarEntry>[] = [
-    { name: textBytes('') },
-    { name: textBytes('a\0b') },
-    { kind: 'symlink', linkName: textBytes('a\0b') },
+    { name: bytesOf('') },
+    { name: bytesOf('a\0b') },
+    { kind: 'symlink', linkName: bytesOf('a\0b') },
     { kind: 'dir', size: 1 },
-    { xattrs: [{ name: textBytes(''), value: Buffer.alloc(0) }] },
-    { xattrs: [{ name: textBytes('user.\0'), value: Buffer.alloc(0) }] },
+    { xattrs: [{ name: bytesOf(''), value: Buffer.alloc(0) }] },
+    { xattrs: [{ name: bytesOf('user.\0'), value: Buffer.alloc(0) }] },
     { size: -1 },
     { uid: 0.5 },
     { devMajor: Number.NaN },
