@@ -9,7 +9,8 @@ import { createGunzip } from 'node:zlib';
  *
  *     node limit.ts OUT LAYER.gz...
  */
-const CHUNK_BYTES = 1 << 20;
+/** Fastest of 64 KiB to 1 MiB: a chunk is still in the core's cache when it is hashed. */
+const CHUNK_BYTES = 256 << 10;
 
 const [out, ...layers] = process.argv.slice(2);
 if (out === undefined || layers.length === 0) throw new Error('usage: limit.ts OUT LAYER.gz...');

@@ -10,7 +10,8 @@ const PACKAGES = [
 /** What the figures depend on, without anything that names the machine. */
 export async function describeMachine(dir: string, signal: AbortSignal): Promise<string[]> {
   const os = /^PRETTY_NAME="?([^"\n]+)/m.exec(readFileSync('/etc/os-release', 'utf8'))?.[1];
-  const fileSystem = await runProgram('stat', ['--file-system', '--format=%T', dir], { signal });
+  const find = ['--noheadings', '--output', 'FSTYPE', '--target', dir];
+  const fileSystem = await runProgram('findmnt', find, { signal });
   const format = '-f=${Package} ${Version}\n';
   const versions = await runProgram('dpkg-query', ['-W', format, ...PACKAGES], { signal });
   const gib = (totalmem() / 1024 ** 3).toFixed(0);

@@ -15,7 +15,7 @@ export interface Sample {
   readonly wallMs: number;
   /** User and system time of the commands, of their children, and of the daemons that worked. */
   readonly cpuMs: number;
-  /** Largest sum over the processes that ran at once, seen every SAMPLE_MS; see `measure`. */
+  /** Largest sum over the processes that ran at once, and what the daemons grew by meanwhile. */
   readonly peakRssBytes: number;
 }
 
@@ -32,7 +32,7 @@ const SAMPLE_MS = 100;
 /**
  * Runs the commands under GNU time, which knows what a parent cannot ask Node for: CPU time and
  * the high-water mark of ended children. The mark is of the largest single process; where several
- * run at once, or a daemon helps, the sampled sum is larger and counts.
+ * run at once, or a daemon helps, the sum seen every SAMPLE_MS is larger and counts.
  */
 export async function measure(
   commands: readonly Command[],
@@ -53,6 +53,7 @@ async function measureOne(command: Command, options: MeasureOptions): Promise<Sa
   signal.throwIfAborted();
   await rm(timeFile, { force: true });
   const daemonCpu = sum(daemons, cpuMsOf);
+  const daemonRss = sum(daemons, rssBytesOf);
   const started = performance.now();
   const child = spawn('/usr/bin/time', ['-f', '%U %S %M', '-o', timeFile, ...command.argv], {
     detached: true,
@@ -64,7 +65,8 @@ async function measureOne(command: Command, options: MeasureOptions): Promise<Sa
   let sampledRss = 0;
   const sampler = setInterval(() => {
     if (session === undefined) return;
-    sampledRss = Math.max(sampledRss, sessionRssBytes(session) + sum(daemons, rssBytesOf));
+    const growth = Math.max(0, sum(daemons, rssBytesOf) - daemonRss);
+    sampledRss = Math.max(sampledRss, sessionRssBytes(session) + growth);
   }, SAMPLE_MS);
   const stop = (): void => endGroup(session);
   signal.addEventListener('abort', stop, { once: true });

@@ -32,7 +32,8 @@ function row({ contestant, samples, artifactBytes, fault }: Outcome, limitMs?: n
   const cpu = summarise(samples.map((sample) => sample.cpuMs));
   const memory = summarise(samples.map((sample) => sample.peakRssBytes));
   if (wall === undefined || cpu === undefined || memory === undefined) {
-    return `| ${name} | 0 | failed: ${firstLine(fault ?? 'it was not run')} | | | | |`;
+    // The reason went to standard error; it names paths of the machine.
+    return `| ${name} | 0 | ${fault === undefined ? 'not run' : 'failed'} | | | | |`;
   }
   const spread = samples.length > 1 ? ` (${seconds(wall.min)}–${seconds(wall.max)})` : '';
   return [
@@ -56,8 +57,4 @@ export function seconds(ms: number): string {
 
 export function megabytes(bytes: number): string {
   return `${(bytes / 1e6).toFixed(0)} MB`;
-}
-
-function firstLine(text: string): string {
-  return text.replaceAll('|', '\\|').split('\n', 1)[0]?.slice(0, 160) ?? '';
 }

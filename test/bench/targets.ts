@@ -71,7 +71,7 @@ export function memoryVerdicts(fixture: string, outcomes: readonly Outcome[]): V
     .flatMap(({ samples }) => samples.map((sample) => sample.peakRssBytes));
   return [
     verdict(
-      `${fixture}: at most ${megabytes(MEMORY_BYTES)} of memory, containerd included`,
+      `${fixture}: at most ${megabytes(MEMORY_BYTES)} of memory, growth of containerd included`,
       summarise(peaks)?.max,
       (value) => value <= MEMORY_BYTES,
       megabytes,
