@@ -4,8 +4,9 @@ import type { Above, MergeNode } from './node.ts';
 /** What the layers above have under `name` of a directory that itself merges into `above`. */
 export function aboveChild(above: Above, name: ByteString): Above {
   if (above === undefined || above === 'hidden') return above;
+  if (above.opaque) return 'hidden';
   const found = above.children?.get(name);
-  if (found === undefined) return above.opaque ? 'hidden' : undefined;
+  if (found === undefined) return undefined;
   return isDirectory(found) ? found : 'hidden';
 }
 
