@@ -35,7 +35,7 @@ export class Namespaces {
   ): Promise<void> {
     const request = { namespace: { name: parseNamespace(name), labels } };
     try {
-      await this.#rpc.unary(this.#methods.Create, request, call, {
+      await this.#rpc.unary(this.#methods.Create, request, within(name, call), {
         doing: `create namespace ${name}`,
       });
     } catch (reason) {
@@ -55,11 +55,16 @@ export class Namespaces {
   /** Throws `runtime.conflict` while it holds anything. A namespace that is gone is a no-op. */
   async delete(name: string, call: RpcCall): Promise<void> {
     try {
-      await this.#rpc.unary(this.#methods.Delete, { name }, call, {
+      await this.#rpc.unary(this.#methods.Delete, { name }, within(name, call), {
         doing: `delete namespace ${name}`,
       });
     } catch (reason) {
       if (!hasStatus(reason, 'NOT_FOUND')) throw reason;
     }
   }
+}
+
+/** The daemon publishes an event of it, and events need a namespace of their own. */
+function within(namespace: string, call: RpcCall): RpcCall {
+  return { ...call, namespace };
 }
