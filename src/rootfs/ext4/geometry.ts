@@ -22,6 +22,17 @@ export function hasSuperblockCopy(group: number): boolean {
   return false;
 }
 
+/** The first group after `group` with such a copy. */
+export function nextSuperblockCopy(group: number): number {
+  let nearest = Infinity;
+  for (const base of [3, 5, 7]) {
+    let power = base;
+    while (power <= group) power *= base;
+    nearest = Math.min(nearest, power);
+  }
+  return group === 0 ? 1 : nearest;
+}
+
 /** Blocks at the start of a group that no data may use: the copy and its descriptor area. */
 export function reservedAtGroupStart(group: number): number {
   return hasSuperblockCopy(group) ? 1 + DESCRIPTOR_AREA_BLOCKS : 0;

@@ -119,8 +119,24 @@ export function sealInode(slot: Buffer, seed: number): void {
   slot.writeUInt16LE(crc >>> 16, 130);
 }
 
+/**
+ * The format could hold these seconds (3 April 2310 to 22 April 2378), but e2fsck takes them for
+ * times before 1970 that a kernel bug of 2007 to 2013 wrote, and calls the disk damaged.
+ */
+const DOUBTED_FROM = 3 * 2 ** 32 - 2 ** 31;
+const DOUBTED_TO = 3 * 2 ** 32;
+
+/** True for a time that the writer replaces by the last one before the doubted years. */
+export function isDoubted(sec: number): boolean {
+  return sec >= DOUBTED_FROM && sec < DOUBTED_TO;
+}
+
 /** 34 bits of seconds: the low 32 signed in the old field, two more beside the nanoseconds. */
 function writeTime(slot: Buffer, at: number, extraAt: number, sec: number, nsec: number): void {
+  if (isDoubted(sec)) {
+    writeTime(slot, at, extraAt, DOUBTED_FROM - 1, 999_999_999);
+    return;
+  }
   const low = sec | 0;
   const epoch = (sec - low) / 2 ** 32;
   slot.writeInt32LE(low, at);

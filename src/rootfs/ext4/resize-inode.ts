@@ -1,6 +1,6 @@
 import { BLOCK_SIZE } from '../store/block-file.ts';
 import type { BlockWriter } from './block-writer.ts';
-import { BLOCKS_PER_GROUP, DESCRIPTOR_AREA_BLOCKS, hasSuperblockCopy } from './geometry.ts';
+import { BLOCKS_PER_GROUP, DESCRIPTOR_AREA_BLOCKS, nextSuperblockCopy } from './geometry.ts';
 import { blockPointers, MODE, writeInode } from './inode.ts';
 
 export const RESIZE_INODE = 7;
@@ -54,6 +54,6 @@ export function writeResizeInode(input: ResizeInodeInput, writer: BlockWriter): 
 /** Groups other than 0 that hold copies of the superblock and the descriptors. */
 export function backupGroups(groups: number): number[] {
   const found: number[] = [];
-  for (let group = 1; group < groups; group += 1) if (hasSuperblockCopy(group)) found.push(group);
+  for (let at = nextSuperblockCopy(0); at < groups; at = nextSuperblockCopy(at)) found.push(at);
   return found;
 }

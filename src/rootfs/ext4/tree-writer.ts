@@ -18,6 +18,7 @@ import {
   FLAG_EXTENTS,
   FLAG_INDEX,
   inodeSeed,
+  isDoubted,
   MAX_LINKS,
   MODE,
   writeDevice,
@@ -75,6 +76,7 @@ export class TreeWriter {
   readonly #numbers = new Map<Inode, number>();
   readonly #directories: number[] = [];
   #next = FIRST_INODE;
+  #clampedTimes = 0;
 
   constructor(input: TreeWriterInput) {
     const { space, writer } = input;
@@ -87,6 +89,11 @@ export class TreeWriter {
   /** Inode numbers of all directories. */
   get directories(): readonly number[] {
     return this.#directories;
+  }
+
+  /** Inodes with a time that ext4 tools do not accept. */
+  get clampedTimes(): number {
+    return this.#clampedTimes;
   }
 
   async write(tree: MergedTree): Promise<void> {
@@ -272,6 +279,7 @@ export class TreeWriter {
         blocks += 1;
       }
     }
+    if (isDoubted(inode.mtimeSec) || isDoubted(inode.atimeSec)) this.#clampedTimes += 1;
     writeInode(slot, {
       mode: MODE[inode.kind] | (inode.mode & 0o7777),
       uid: inode.uid,

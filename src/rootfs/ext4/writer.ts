@@ -50,6 +50,8 @@ export interface Ext4Summary {
   readonly journalBlocks: number;
   /** Blocks in use that hold no file content: tables, directories, journal, … */
   readonly metadataBlocks: number;
+  /** Inodes with a time between 2310 and 2378, which e2fsck takes for damage: set to 2310. */
+  readonly clampedTimes: number;
 }
 
 /**
@@ -130,6 +132,7 @@ export async function writeExt4(
     groups,
     journalBlocks: journal === undefined ? 0 : journal.size / BLOCK_SIZE,
     metadataBlocks: layout.blocks - freeBlocks - tree.counts.contentBlocks,
+    clampedTimes: treeWriter.clampedTimes,
   };
 }
 

@@ -1,11 +1,12 @@
 import { BuilderdError } from '../../core/errors.ts';
 import { formatBytes } from '../../core/units.ts';
-import { BLOCKS_PER_GROUP, reservedAtGroupStart } from '../ext4/geometry.ts';
+import { BLOCKS_PER_GROUP, nextSuperblockCopy, reservedAtGroupStart } from '../ext4/geometry.ts';
 import { BLOCK_SIZE, type BlockAllocator, type BlockRun } from './block-file.ts';
 import { FreeRuns } from './free-runs.ts';
 
-/** A large request may be pieced together from freed runs, but from no more than this many. */
+/** A large request may be pieced together from freed runs, but from few and not from crumbs. */
 const MAX_PIECES = 8;
+const MIN_PIECE = 16;
 
 /** Allocates from freed runs first, lowest fit, then from the end of the file. */
 export class FileBlockAllocator implements BlockAllocator {
@@ -33,9 +34,9 @@ export class FileBlockAllocator implements BlockAllocator {
 
     const runs: BlockRun[] = [];
     let left = count;
-    const smallestUseful = Math.ceil(count / MAX_PIECES);
-    while (left > 0) {
-      const piece = this.#free.takeAtLeast(Math.min(left, smallestUseful));
+    const smallestUseful = Math.max(Math.ceil(count / MAX_PIECES), MIN_PIECE);
+    while (left > smallestUseful) {
+      const piece = this.#free.takeAtLeast(smallestUseful);
       if (piece === undefined) break;
       const kept = this.#keepFront(piece, Math.min(left, piece.count));
       runs.push(kept);
@@ -99,7 +100,6 @@ export function skipReserved(block: number): number {
 
 /** Blocks from `block` (not reserved itself) up to the next reserved area. */
 export function roomBeforeReserved(block: number): number {
-  let group = Math.floor(block / BLOCKS_PER_GROUP) + 1;
-  while (reservedAtGroupStart(group) === 0) group += 1;
-  return group * BLOCKS_PER_GROUP - block;
+  const group = Math.floor(block / BLOCKS_PER_GROUP);
+  return nextSuperblockCopy(group) * BLOCKS_PER_GROUP - block;
 }
