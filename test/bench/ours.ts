@@ -48,7 +48,7 @@ export function buildCommand(
       PROGRAM,
       'build',
       reference,
-      ...['--format', formats.join(','), '--output', out, '--pull', pull],
+      ...['--format', formats.join(','), '--size', 'min', '--output', out, '--pull', pull],
       ...['--containerd-address', address, '--namespace', NAMESPACE, '--progress', progress],
     ],
     env: { UNKEY_BUILDERD_EGRESS_ALLOW: registryHost },
