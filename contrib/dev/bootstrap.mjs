@@ -111,7 +111,9 @@ async function supplyNpmPackages() {
   if (installedMatchesLock()) return;
   say('installing the npm packages that package-lock.json names (npm ci) …');
   const npm = process.env.npm_execpath;
-  const args = ['ci', '--ignore-scripts', '--no-fund', '--no-audit'];
+  // npm's own patience is more than ten silent minutes.
+  const patience = ['--fetch-retries=2', '--fetch-timeout=60000', '--fetch-retry-maxtimeout=10000'];
+  const args = ['ci', '--ignore-scripts', '--no-fund', '--no-audit', ...patience];
   const sentence = '`npm ci` failed (above); check the npm registry and run this again.';
   // npm may itself be a script of another Node; start it exactly as it was started for us.
   if (npm?.endsWith('.js')) await runQuietly(process.execPath, [npm, ...args], sentence);
