@@ -68,6 +68,7 @@ export async function writeBlob(
   onRemains: (remains: IngestRemains) => void,
 ): Promise<void> {
   const { digest, size } = descriptor;
+  throwIfAborted(options.signal, `store blob ${digest}`);
   if (state.offset > size) {
     onRemains('none');
     throw sizeFault(descriptor, `an earlier attempt left ${state.offset} bytes`);

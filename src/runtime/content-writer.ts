@@ -66,7 +66,10 @@ export class ContentWriter implements AsyncDisposable {
     stream.on('end', () => this.#onEnd(undefined));
   }
 
-  /** Opens the ingest or goes on with the one that is there; `state()` then says how far it is. */
+  /**
+   * Opens the ingest or goes on with the one that is there. After a cancel it may still return: the
+   * writer then throws at its first use.
+   */
   static async open(
     rpc: RpcChannel,
     method: RpcMethod<WriteContentRequest, WriteContentResponse__Output>,
@@ -79,6 +82,10 @@ export class ContentWriter implements AsyncDisposable {
       return { writer, state: await writer.state() };
     } catch (reason) {
       await writer[Symbol.asyncDispose]();
+      // Cancelled, but the ingest was made meanwhile: whoever opened it must know, to remove it.
+      if (call.signal.aborted && writer.#reply !== undefined) {
+        return { writer, state: writer.#stateOf(writer.#reply) };
+      }
       throw reason;
     }
   }
@@ -87,8 +94,7 @@ export class ContentWriter implements AsyncDisposable {
   async state(): Promise<WriteState> {
     const { ref, digest, size } = this.#target;
     await this.#send({ action: 'STAT', ref, total: size, expected: digest });
-    const { offset, digest: soFar } = await this.#lastReply();
-    return { offset: parseWireSize(offset, `offset of ${ref}`), digest: soFar };
+    return this.#stateOf(await this.#lastReply());
   }
 
   /** Takes the buffer over: the caller does not change it any more. */
@@ -126,6 +132,10 @@ export class ContentWriter implements AsyncDisposable {
     this.#stream.end();
     await this.#changed(CLOSE_LIMIT_MS, () => this.#ended);
     if (!this.#ended) this.#stream.cancel();
+  }
+
+  #stateOf({ offset, digest }: WriteContentResponse__Output): WriteState {
+    return { offset: parseWireSize(offset, `offset of ${this.#target.ref}`), digest };
   }
 
   async #send(message: WriteContentRequest): Promise<void> {
