@@ -1,9 +1,9 @@
 import { tmpdir } from 'node:os';
 import type { FileHandle } from 'node:fs/promises';
 import { sha256, digestAlgorithm, type Digest } from '../core/digest.ts';
-import { BuilderdError } from '../core/errors.ts';
+import { asBuilderdError, BuilderdError } from '../core/errors.ts';
 import type { Descriptor } from '../core/oci.ts';
-import { detachedSignal } from '../core/scope.ts';
+import { detachedSignal, Scope } from '../core/scope.ts';
 import { type Fetch, ingestRef, openIngest, writeBlob } from './blob-ingest.ts';
 import type {
   BlobStore,
@@ -17,7 +17,7 @@ import type { OpenIngest } from './content-writer.ts';
 import { hasStatus } from './grpc-fault.ts';
 import type { ContainerdClient } from './containerd-client.ts';
 import { ContentFiles } from './content-files.ts';
-import { currentLeaseOwner } from './lease-owner.ts';
+import { currentLeaseOwner, sweepStaleLeases } from './lease-owner.ts';
 import { parseNamespace } from './namespaces.ts';
 import type { NamespacedCall } from './rpc-channel.ts';
 
@@ -29,12 +29,21 @@ export interface StoreSessionOptions {
   readonly scratchDir?: string;
   /** Ends only the opening. */
   readonly signal?: AbortSignal;
+  /**
+   * Hears of a disposal that could not remove everything; the lease's expiry and the next session
+   * make up for it. Disposal itself never throws, so as not to hide why the work failed. Default:
+   * a process warning.
+   */
+  readonly onCleanupFault?: (fault: BuilderdError) => void;
 }
 
 const OPEN_LIMIT_MS = 30_000;
 const CLEANUP_LIMIT_MS = 60_000;
 
-/** Opens a lease in the namespace; disposal ends it and throws broken ingests away. */
+/**
+ * Opens a lease in the namespace, after sweeping those of dead processes of ours; disposal ends it
+ * and throws broken ingests away.
+ */
 export async function openStoreSession(
   client: ContainerdClient,
   options: StoreSessionOptions,
@@ -43,12 +52,14 @@ export async function openStoreSession(
   const signal = options.signal ?? detachedSignal(OPEN_LIMIT_MS);
   const owner = await currentLeaseOwner();
   const contentRoot = await client.probe.contentRoot({ signal });
+  await sweepStaleLeases(client.leases, { namespace, signal });
   const { id } = await client.leases.create(
     { owner, ttlMs: options.leaseTtlMs },
     { namespace, signal },
   );
   const files = new ContentFiles(client.content, contentRoot, options.scratchDir ?? tmpdir());
-  return new LeasedSession(client, { namespace, lease: id }, files);
+  const onCleanupFault = options.onCleanupFault ?? ((fault) => process.emitWarning(fault.message));
+  return new LeasedSession(client, { namespace, lease: id }, files, onCleanupFault);
 }
 
 interface LeaseScope {
@@ -61,11 +72,18 @@ class LeasedSession implements StoreSession {
   readonly images: LeasedImages;
   readonly #client: ContainerdClient;
   readonly #scope: LeaseScope;
+  readonly #onCleanupFault: (fault: BuilderdError) => void;
   #disposal: Promise<void> | undefined;
 
-  constructor(client: ContainerdClient, scope: LeaseScope, files: ContentFiles) {
+  constructor(
+    client: ContainerdClient,
+    scope: LeaseScope,
+    files: ContentFiles,
+    onCleanupFault: (fault: BuilderdError) => void,
+  ) {
     this.#client = client;
     this.#scope = scope;
+    this.#onCleanupFault = onCleanupFault;
     this.blobs = new LeasedBlobs(client, scope, files);
     this.images = new LeasedImages(client, scope);
   }
@@ -82,14 +100,16 @@ class LeasedSession implements StoreSession {
       signal: detachedSignal(CLEANUP_LIMIT_MS),
       timeoutMs: CLEANUP_LIMIT_MS,
     };
-    try {
-      await this.blobs.abortRemains(call);
-    } finally {
+    await using scope = new Scope((name, reason) => {
+      this.#onCleanupFault(asBuilderdError(reason, name));
+    });
+    scope.defer(`delete lease ${lease}`, () => {
       // An idle daemon collects nothing by itself: work that stored blobs and gave no image a name
       // must not leave them behind, so that deletion waits for the collection.
       const sync = this.blobs.stored && !this.images.named;
-      await this.#client.leases.delete(lease, { sync }, call);
-    }
+      return this.#client.leases.delete(lease, { sync }, call);
+    });
+    scope.defer('abort broken ingests', () => this.blobs.abortRemains(call));
   }
 }
 

@@ -185,6 +185,40 @@ test('ingest() resumes in a new session what a killed daemon and session left', 
     }
   }));
 
+test('disposal of a session whose daemon is gone tells of it and hides no other fault', () =>
+  withDir(async (dir) => {
+    const daemon = await startPrivateContainerd({ dir: join(dir, 'd') });
+    using client = await connect(daemon.address);
+    const told: string[] = [];
+    const work = async (): Promise<never> => {
+      await using session = await openStoreSession(client, {
+        namespace: 'gone',
+        leaseTtlMs: 60_000,
+        onCleanupFault: ({ code }) => told.push(code),
+      });
+      assert.ok(session);
+      await daemon.stop();
+      throw new RangeError('the fault of the work');
+    };
+    await assert.rejects(work(), RangeError);
+    assert.deepEqual(told, ['runtime.unreachable']);
+  }));
+
+test('openStoreSession() sweeps the leases of dead processes', async () => {
+  await using host = await startTestContainerd();
+  const { client } = host;
+  const call = host.call();
+  const dead = await client.leases.create({ owner: 'another-boot.1.2.3', ttlMs: 60_000 }, call);
+  await using session = await openStoreSession(client, {
+    namespace: call.namespace,
+    leaseTtlMs: 60_000,
+  });
+  assert.ok(session);
+  const left = await client.leases.list([], call);
+  assert.equal(left.length, 1);
+  assert.notEqual(left[0]?.id, dead.id);
+});
+
 async function waitForIngest(
   client: ContainerdClient,
   call: { namespace: string; signal: AbortSignal },
