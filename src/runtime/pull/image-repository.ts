@@ -84,7 +84,7 @@ async function acquireFrom(
     }
   }
   await using origin = await openOrigin(source, name, work.deps, { signal });
-  return pull(origin, name, work);
+  return await pull(origin, name, work);
 }
 
 function openOrigin(

@@ -47,5 +47,5 @@ export function requireSize(descriptor: Descriptor, size: number): void {
 
 async function readSmall(path: string, what: string, call: OriginCall): Promise<Buffer> {
   await using file = await openLocalFile(path, what);
-  return readWhole(file, { start: 0, size: file.size }, MAX_DOCUMENT_BYTES, what, call);
+  return await readWhole(file, { start: 0, size: file.size }, MAX_DOCUMENT_BYTES, what, call);
 }
