@@ -110,17 +110,31 @@ function say(text) {
 async function supplyNpmPackages() {
   if (installedMatchesLock()) return;
   say('installing the npm packages that package-lock.json names (npm ci) …');
-  const npm = process.env.npm_execpath;
-  // npm's own patience is more than ten silent minutes.
+  // npm's own patience is more than ten silent minutes; `npm run -s` would hush its errors too.
   const patience = ['--fetch-retries=2', '--fetch-timeout=60000', '--fetch-retry-maxtimeout=10000'];
-  const args = ['ci', '--ignore-scripts', '--no-fund', '--no-audit', ...patience];
-  const sentence = '`npm ci` failed (above); check the npm registry and run this again.';
-  // npm may itself be a script of another Node; start it exactly as it was started for us.
-  if (npm?.endsWith('.js')) await runQuietly(process.execPath, [npm, ...args], sentence);
-  else await runQuietly('npm', args, sentence);
-  if (!installedMatchesLock()) {
-    throw new Refusal('`npm ci` ended well but node_modules still differs from package-lock.json.');
+  const common = ['--ignore-scripts', '--no-fund', '--no-audit', '--loglevel=error', ...patience];
+  if ((await npm(['ci', ...common], [])) !== 0 && interruptedBy === undefined) {
+    // Mirrors that hold packages of one platform only make npm leave the others' out of a lock
+    // file, which `npm ci` then refuses. This takes the same locked versions and saves nothing.
+    const log = [];
+    const code = await npm(['install', '--no-save', ...common], log);
+    if (code !== 0) {
+      process.stderr.write(Buffer.concat(log));
+      throw new Refusal('npm failed (above); check the npm registry and run this again.');
+    }
   }
+  if (interruptedBy !== undefined) throw new Refusal('stopped; nothing was started.');
+  if (!installedMatchesLock()) {
+    throw new Refusal('npm ended well, but node_modules still differs from package-lock.json.');
+  }
+}
+
+/** npm may itself be a script of another Node: start it as it was started for us. */
+function npm(args, log) {
+  const script = process.env.npm_execpath;
+  return script?.endsWith('.js')
+    ? run(process.execPath, [script, ...args], { log })
+    : run('npm', args, { log });
 }
 
 function installedMatchesLock() {
