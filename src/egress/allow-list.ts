@@ -41,8 +41,6 @@ export class EgressAllowList {
   }
 }
 
-export const NOTHING_ALLOWED = new EgressAllowList([]);
-
 /**
  * Parses `host:port`, an address or a CIDR with an optional `:port`, separated by commas; IPv6
  * with a port is written in brackets (`[fd00::/8]:5000`). Throws `config.invalid`.

@@ -166,7 +166,9 @@ async function requestOnce(
       body: readBody(answer.body, { doing, floor: limits.rateFloor, release, explain }),
       discard: () => {
         release();
-        answer.body.destroy();
+        // An answer to HEAD has no body: its connection can be used again. Any other is cut off.
+        if (request.method === 'HEAD') answer.body.resume();
+        else answer.body.destroy();
       },
     };
   } catch (reason) {

@@ -1,4 +1,5 @@
 import { readdir, readFile } from 'node:fs/promises';
+import { isIPv4 } from 'node:net';
 import { isAbsolute, join } from 'node:path';
 import { BuilderdError, errnoOf, messageOf } from '../../core/errors.ts';
 import type { TlsProfile } from '../../egress/dialer.ts';
@@ -51,7 +52,9 @@ function defaultUpstream(registry: string): URL {
   const host = apiHostOf(registry);
   const url = parseHttpUrl(`https://${host}`);
   const isLoopback =
-    url.hostname === 'localhost' || url.hostname === '[::1]' || url.hostname.startsWith('127.');
+    url.hostname === 'localhost' ||
+    url.hostname === '[::1]' ||
+    (isIPv4(url.hostname) && url.hostname.startsWith('127.'));
   return isLoopback && !host.endsWith(':443') ? parseHttpUrl(`http://${host}`) : url;
 }
 
