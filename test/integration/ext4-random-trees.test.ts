@@ -31,7 +31,7 @@ test(`writeExt4() makes images of ${COUNT} random trees in which e2fsck finds no
       const random = new Random(seed);
       const spec = async (maker: TreeMaker): Promise<NodeSpec> => {
         const crumbs = await leaveRubbish(maker, random);
-        const tree = randomTree(random, entries);
+        const tree = randomTree(random, { entries, hugeFiles: true });
         const shared = await maker.inode({ content: Buffer.from('several names') });
         const names = Object.fromEntries(
           Array.from({ length: 1 + random.below(20) }, (_, at) => [`hard link ${at}`, shared]),

@@ -11,6 +11,7 @@ import {
 import { FileBlockAllocator } from '../../src/rootfs/store/block-allocator.ts';
 import type { BlockRun } from '../../src/rootfs/store/block-file.ts';
 
+const refused = (reason: unknown): boolean => isBuilderdError(reason, 'internal');
 const NO_LIMIT = { limit: 2 ** 28 };
 
 test('FileBlockAllocator.allocate() starts behind the descriptor area of group 0', () => {
@@ -47,7 +48,6 @@ test('FileBlockAllocator.free() makes later calls reuse the blocks, lowest fit f
 test('FileBlockAllocator.free() refuses what was never allocated and what is free already', () => {
   const allocator = new FileBlockAllocator(NO_LIMIT);
   allocator.allocate(10);
-  const refused = (reason: unknown): boolean => isBuilderdError(reason, 'internal');
   assert.throws(() => allocator.free({ start: 200, count: 1 }), refused);
   allocator.free({ start: 130, count: 2 });
   assert.throws(() => allocator.free({ start: 130, count: 2 }), refused);

@@ -75,11 +75,13 @@ test('planDirectory() marks a leaf that begins with the hash on which the last o
   assert.ok(leaves.every(({ hash }, at) => at === 1 || hash % 2 === 0));
 });
 
+/** Names of 255 bytes: fifteen to a leaf. */
+function longNames(count: number): string[] {
+  return Array.from({ length: count }, (_, at) => `${at}`.padStart(255, 'n'));
+}
+
 test('planDirectory() puts a second level between once the root is full', () => {
-  // Fifteen names of 255 bytes to a leaf.
-  const many = (count: number): string[] =>
-    Array.from({ length: count }, (_, at) => `${at}`.padStart(255, 'n'));
-  assert.equal(planDirectory(entriesOf(many(507 * 15)), hasher).blocks, 1 + 507);
-  assert.equal(planDirectory(entriesOf(many(507 * 15 + 1)), hasher).blocks, 1 + 1 + 508);
-  assert.equal(planDirectory(entriesOf(many(511 * 15)), hasher).blocks, 1 + 2 + 511);
+  assert.equal(planDirectory(entriesOf(longNames(507 * 15)), hasher).blocks, 1 + 507);
+  assert.equal(planDirectory(entriesOf(longNames(507 * 15 + 1)), hasher).blocks, 1 + 1 + 508);
+  assert.equal(planDirectory(entriesOf(longNames(511 * 15)), hasher).blocks, 1 + 2 + 511);
 });

@@ -47,6 +47,15 @@ function readTree(node: Buffer, sink: MemorySink): { extents: number[]; depth: n
   return { extents, depth };
 }
 
+/** The store block behind a block of the file, or -1 in a hole. */
+function placeOf(extents: readonly number[], block: number): number {
+  for (let at = 0; at < extents.length; at += 3) {
+    const into = block - (extents[at] ?? 0);
+    if (into >= 0 && into < (extents[at + 2] ?? 0)) return (extents[at + 1] ?? 0) + into;
+  }
+  return -1;
+}
+
 const SHAPES = [
   ['nothing', 0, 0, 0],
   ['what the inode holds', 4, 0, 0],
@@ -93,17 +102,10 @@ test('normaliseExtents() keeps every block of a file where it was', () => {
         logical += count;
         physical += count;
       }
-      const place = (extents: readonly number[], block: number): number => {
-        for (let at = 0; at < extents.length; at += 3) {
-          const into = block - (extents[at] ?? 0);
-          if (into >= 0 && into < (extents[at + 2] ?? 0)) return (extents[at + 1] ?? 0) + into;
-        }
-        return -1;
-      };
       const got = normaliseExtents(list, logical);
       for (let at = 2; at < got.length; at += 3) assert.ok((got[at] ?? 0) <= 32768);
       for (let block = 0; block < logical; block += 997) {
-        assert.equal(place(got, block), place(list, block));
+        assert.equal(placeOf(got, block), placeOf(list, block));
       }
     }),
     { numRuns: 50 },

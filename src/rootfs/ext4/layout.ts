@@ -33,6 +33,11 @@ export interface Layout {
 const INODES_PER_BLOCK = BLOCK_SIZE / INODE_SIZE;
 /** An inode bitmap is one block. */
 const MAX_INODES_PER_GROUP = 32768;
+/**
+ * A disk that grows gets as many inodes in each new group as the others have. Without a least
+ * number, one with a few large files would stay short of inodes for ever; this costs 0.1 %.
+ */
+const MIN_INODES_PER_GROUP = 512;
 /** One inode for every 16 KiB of free space, as mke2fs does. */
 const FREE_BLOCKS_PER_INODE = 4;
 /** Groups whose bitmaps and tables are kept together; superblock field log_groups_per_flex. */
@@ -80,7 +85,7 @@ function place(space: Space, groups: number, inodes: number, blocks: number): La
 /** Puts tables and bitmaps behind the data; undefined when they do not end before `blocks`. */
 function place(space: Space, groups: number, inodes: number, blocks?: number): Layout | undefined {
   const perGroup = Math.ceil(inodes / groups / INODES_PER_BLOCK) * INODES_PER_BLOCK;
-  const inodesPerGroup = Math.min(perGroup, MAX_INODES_PER_GROUP);
+  const inodesPerGroup = Math.min(Math.max(perGroup, MIN_INODES_PER_GROUP), MAX_INODES_PER_GROUP);
   const left = space.clone();
   const blockBitmaps: number[] = [];
   const inodeBitmaps: number[] = [];

@@ -11,6 +11,7 @@ const INODE_END = 256;
 const BLOCK_HEADER = 32;
 const ENTRY_HEADER = 16;
 const END_MARK = 4;
+/** XATTR_NAME_MAX: the system calls take no longer name, prefix and all. */
 const MAX_NAME = 255;
 
 interface StoredXattr {
@@ -99,7 +100,7 @@ function toStored({ name, value }: Xattr, path: () => string): StoredXattr {
   for (const [prefix, index] of PREFIXES) {
     if (!name.startsWith(prefix)) continue;
     const rest = name.slice(prefix.length) as ByteString;
-    if (rest === '' || rest.length > MAX_NAME || rest.includes('\0')) throw refuse('bad name');
+    if (rest === '' || name.length > MAX_NAME || rest.includes('\0')) throw refuse('bad name');
     return { index, name: rest, value };
   }
   throw refuse('it has no place for names of this kind');
