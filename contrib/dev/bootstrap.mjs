@@ -256,7 +256,9 @@ async function supplyNativeParts() {
 
 function digestOfTree(dir) {
   const hash = createHash('sha256');
-  const names = readdirSync(dir, { recursive: true }).sort();
+  const names = readdirSync(dir, { recursive: true, encoding: 'utf8' }).sort((a, b) =>
+    a < b ? -1 : 1,
+  );
   for (const name of names) {
     const path = join(dir, name);
     if (!/\.(?:c|h|ts)$/.test(name) || !statSync(path).isFile()) continue;
