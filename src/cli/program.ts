@@ -47,6 +47,8 @@ export function createProgram(io: Io, outcome: Outcome = { exitCode: 0 }): Comma
     .option('--validate-config', 'check the UNKEY_BUILDERD_ settings and exit')
     .addOption(new Option('--test-database').hideHelp())
     .addOption(configOption())
+    // An option belongs to the command that it stands behind: --config may stand behind either.
+    .enablePositionalOptions()
     .helpCommand('help [command]', 'show help for a command')
     .addHelpText('after', HELP_AFTER_ROOT)
     .showSuggestionAfterError()
@@ -62,10 +64,15 @@ export function createProgram(io: Io, outcome: Outcome = { exitCode: 0 }): Comma
       const { runRoot } = await import('./root-command.ts');
       await runRoot(options, program, io);
     });
-  program.addCommand(buildCommand(io).copyInheritedSettings(program));
-  program.addCommand(doctorCommand(io, outcome).copyInheritedSettings(program));
-  program.addCommand(versionCommand(io).copyInheritedSettings(program));
-  program.addCommand(completionCommand(io, program).copyInheritedSettings(program));
+  const commands = [
+    buildCommand(io),
+    doctorCommand(io, outcome),
+    versionCommand(io),
+    completionCommand(io, program),
+  ];
+  for (const command of commands) {
+    program.addCommand(command.copyInheritedSettings(program).allowExcessArguments(false));
+  }
   for (const name of LATER_COMMANDS) {
     program.addCommand(laterCommand(name).copyInheritedSettings(program), { hidden: true });
   }
@@ -122,9 +129,9 @@ function buildCommand(io: Io): Command {
     .addOption(configOption())
     .addOption(new Option('--tenant <name>').hideHelp())
     .addHelpText('after', HELP_AFTER_BUILD)
-    .action(async (source: string, options: RawBuildOptions) => {
+    .action(async (source: string, options: RawBuildOptions, command: Command) => {
       const { runBuild } = await import('./build-command.ts');
-      await runBuild(source, options, io);
+      await runBuild(source, withRootConfig(options, command), io);
     });
 }
 
@@ -134,9 +141,9 @@ function doctorCommand(io: Io, outcome: Outcome): Command {
     .option('--containerd-address <socket>', "containerd's socket")
     .option('--json', 'print the checks as JSON')
     .addOption(configOption())
-    .action(async (options: DoctorOptions) => {
+    .action(async (options: DoctorOptions, command: Command) => {
       const { runDoctor } = await import('./doctor/doctor-command.ts');
-      outcome.exitCode = await runDoctor(options, io);
+      outcome.exitCode = await runDoctor(withRootConfig(options, command), io);
     });
 }
 
@@ -175,6 +182,12 @@ function laterCommand(name: string): Command {
 
 function configOption(): Option {
   return new Option('--config <file>', 'read UNKEY_BUILDERD_ settings from an environment file');
+}
+
+/** `builderd --config FILE build …` means the same as `builderd build --config FILE …`. */
+function withRootConfig<O extends { readonly config?: string }>(options: O, command: Command): O {
+  const { config } = command.parent?.opts<RootOptions>() ?? {};
+  return config === undefined ? options : { config, ...options };
 }
 
 function fromCommander(reason: unknown): unknown {
