@@ -27,14 +27,34 @@ export function sessionRssBytes(session: number): number {
   return sum;
 }
 
+/** CPU time by thread name, of the threads that are there now; the native pool is among them. */
+export function threadCpuMs(pid: number): Map<string, number> {
+  const byThread = new Map<string, number>();
+  for (const thread of threadsOf(pid)) {
+    const place = `${pid}/task/${thread}`;
+    const [user = 0, system = 0] = statFields(place).slice(11, 13).map(Number);
+    byThread.set(`${readProc(place, 'comm').trim()} ${thread}`, (user + system) * TICK_MS);
+  }
+  return byThread;
+}
+
+function threadsOf(pid: number): string[] {
+  try {
+    return readdirSync(`/proc/${pid}/task`);
+  } catch (reason) {
+    if (errnoOf(reason) === 'ENOENT' || errnoOf(reason) === 'ESRCH') return [];
+    throw reason;
+  }
+}
+
 /** The fields after "pid (comm) "; comm may hold anything, so they start at its last bracket. */
-function statFields(pid: number): string[] {
+function statFields(pid: number | string): string[] {
   const stat = readProc(pid, 'stat');
   return stat === '' ? [] : stat.slice(stat.lastIndexOf(')') + 2).split(' ');
 }
 
 /** Empty for a process that has ended. */
-function readProc(pid: number, name: string): string {
+function readProc(pid: number | string, name: string): string {
   try {
     return readFileSync(`/proc/${pid}/${name}`, 'latin1');
   } catch (reason) {

@@ -9,11 +9,13 @@ import { cacheRoot } from '../../contrib/dev/cache.ts';
 import { exitOf } from '../../contrib/dev/run-program.ts';
 import { largeFixture, smallFixture } from './fixtures.ts';
 import { buildCommand } from './ours.ts';
+import { threadCpuMs } from './procfs.ts';
 import { openStage, referenceOf, stock } from './stage.ts';
 
 /**
- * Where the time of one `builderd build` goes: phases by its own progress events, and the functions
- * that each thread's CPU profile found most often.
+ * Where the time of one `builderd build` goes: phases by its own progress events, CPU time of every
+ * thread (the pool of native work too), and the functions that the CPU profile of JavaScript found
+ * most often; there, time that is spent waiting for the pool shows as (idle).
  *
  *     node test/bench/profile.ts [S|L] [FORMATS]
  */
@@ -73,8 +75,16 @@ await mkdir(profiles, { recursive: true });
       }
     });
   }
+  let threads = new Map<string, number>();
+  // What is there shortly before the end: a thread's own figures are gone with it.
+  const sampler = setInterval(() => {
+    const now = child.pid === undefined ? threads : threadCpuMs(child.pid);
+    threads = new Map([...threads, ...now]);
+  }, 50);
   const code = await exitOf(child);
+  clearInterval(sampler);
   log.end();
+  for (const [thread, ms] of threads) console.log(`${String(ms).padStart(8)} ms CPU  ${thread}`);
   console.log(`exit ${code} after ${((performance.now() - started) / 1000).toFixed(2)} s`);
 }
 for (const file of (await readdir(profiles)).filter((each) => each.endsWith('.cpuprofile'))) {
