@@ -1,6 +1,6 @@
 import { globSync } from 'node:fs';
 import { run } from 'node:test';
-import { spec } from 'node:test/reporters';
+import { spec, type TestEvent } from 'node:test/reporters';
 import { formatCoverage } from './coverage.ts';
 
 export interface LaneResult {
@@ -69,11 +69,20 @@ export async function runLane(lane: TestLane, signal: AbortSignal): Promise<Lane
     if (data.details.type !== 'suite') failures.push(`${lane.name}: ${data.name}`);
   });
   stream.on('test:coverage', (data) => console.log(formatCoverage(data.summary)));
-  for await (const chunk of stream.compose(spec)) process.stdout.write(String(chunk));
+  for await (const chunk of stream.compose(withoutFileCoverage).compose(spec)) {
+    process.stdout.write(String(chunk));
+  }
   if (deadline.aborted) failures.push(`${lane.name}: not done after ${lane.timeoutMs / 1000} s`);
   return { passes, failures, skips, elapsedMs: performance.now() - started };
 }
 
 function reasonOf(mark: string | boolean | undefined): string {
   return typeof mark === 'string' && mark !== '' ? mark : 'no reason given';
+}
+
+/** The reporter would print a line a file; `formatCoverage` has said it by room. */
+async function* withoutFileCoverage(events: AsyncIterable<TestEvent>): AsyncIterable<TestEvent> {
+  for await (const event of events) {
+    if (event.type !== 'test:coverage') yield event;
+  }
 }
