@@ -82,6 +82,28 @@ test('writeExt4() does not let out what freed blocks held', async () => {
   assert.equal(await e2fsckComplaint(path), undefined);
 });
 
+test('writeExt4() frees blocks that nobody claims and refuses those that two files claim', async () => {
+  await using directory = await temporaryDirectory();
+  const path = join(directory.path, 'image');
+  await makeImage(path, {
+    spec: async (maker) => {
+      await maker.inode({ content: Buffer.alloc(400 * 4096, 'FORGOTTEN') });
+      return SMALL;
+    },
+  });
+  assert.equal(await e2fsckComplaint(path), undefined);
+  assert.equal((await readFile(path)).includes('FORGOTTEN'), false);
+  const twice: ImageRequest = {
+    spec: async (maker) => {
+      const one = await maker.inode({ content: Buffer.alloc(20 * 4096, 1) });
+      const other = await maker.inode({ content: Buffer.from('x') });
+      const last = (one.extents[1] ?? 0) + 19;
+      return { children: { one, other: Object.assign(other, { extents: [0, last, 1] }) } };
+    },
+  };
+  await assert.rejects(makeImage(path, twice), (reason) => isBuilderdError(reason, 'internal'));
+});
+
 test('writeExt4() says how many bytes are needed when the disk is too small, and they are', async () => {
   await using directory = await temporaryDirectory();
   const path = join(directory.path, 'image');

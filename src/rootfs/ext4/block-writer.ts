@@ -54,10 +54,12 @@ export class BlockWriter {
   async drain(): Promise<void> {
     const segments = this.#segments;
     this.#segments = [];
-    // The rest of the arena stays in use: nothing in it was handed out yet.
     for (const { arena, offset, count, block } of segments) {
       await this.write(arena.subarray(offset, offset + count * BLOCK_SIZE), block);
     }
+    // Everything in the arena is on its way: it serves again, so that memory stays flat.
+    this.#arena.fill(0, 0, this.#used);
+    this.#used = 0;
   }
 
   /** Writes whole blocks at once, past the gathering. */

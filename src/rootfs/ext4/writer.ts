@@ -2,6 +2,7 @@ import { BuilderdError } from '../../core/errors.ts';
 import { BLOCK_SIZE, type BlockFile, type BlockRun } from '../store/block-file.ts';
 import type { MergedTree } from '../tree.ts';
 import { BlockWriter } from './block-writer.ts';
+import { freeBlocksOf } from './claimed-blocks.ts';
 import { CRC_START, crc32c } from './crc32c.ts';
 import { normaliseExtents, writeExtentTree } from './extent-tree.ts';
 import {
@@ -70,7 +71,7 @@ export async function writeExt4(
   const { uuid, hashSeed, lostFound, timestampSec, signal } = options;
   const fsSeed = crc32c(CRC_START, uuid);
   const dirtyEnd = file.allocator.end;
-  const space = new Space(file.allocator.freeRuns(), dirtyEnd);
+  const space = new Space(freeBlocksOf(tree, dirtyEnd), dirtyEnd);
   const writer = new BlockWriter(file.handle, signal);
   const table = new InodeTable();
 
