@@ -114,3 +114,12 @@ test('planGuestFiles() refuses when a file would have to replace a directory', (
   assert.throws(() => plan({ usr: 'a/../../x' }, {}, INIT), unrepresentable);
   assert.throws(() => plan({ usr: { bin: { 'metald-init': {} } } }, {}, INIT), unrepresentable);
 });
+
+test('planGuestFiles() says when a document is larger than guests read', () => {
+  const Env = Array.from({ length: 9 }, (_, i) => `V${i}=${'x'.repeat(110_000)}`);
+  assert.deepEqual(plan(POINTS, { Env }).notices.slice(2), []);
+  const Cmd = Array.from({ length: 4 }, () => '\u0001'.repeat(110_000));
+  assert.deepEqual(plan(POINTS, { Cmd }).notices.slice(2), [
+    '/container.cmd is larger than the 1048576 bytes that guests read',
+  ]);
+});

@@ -44,6 +44,8 @@ const MOUNT_POINTS: readonly (readonly [string, number])[] = [
   ['/run', 0o755],
   ['/tmp', 0o1777],
 ];
+/** The first guest init reads no more of a document than this. */
+const MAX_DOCUMENT_BYTES = 1024 * 1024;
 const NO_CONTENT = Buffer.alloc(0);
 
 /**
@@ -60,6 +62,11 @@ export function planGuestFiles(input: GuestInput): GuestPlan {
     plan.addFile(plan.ensureDirectory('/usr/bin'), 'metald-init', 0o755, input.init);
   }
   for (const [path, mode] of MOUNT_POINTS) plan.addMountPoint(path, mode);
+  for (const { name, content } of plan.additions) {
+    if (name.startsWith('container.') && content.length > MAX_DOCUMENT_BYTES) {
+      plan.notices.push(`/${name} is larger than the ${MAX_DOCUMENT_BYTES} bytes that guests read`);
+    }
+  }
   return { additions: plan.additions, notices: plan.notices };
 }
 
