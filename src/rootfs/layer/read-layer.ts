@@ -75,18 +75,19 @@ async function pump(
   /** Jobs that still use a slab; the first fault among them is kept for the loop. */
   const running = new Set<Promise<void>>();
   let fault: { reason: unknown } | undefined;
+  /** The slab that this function itself holds. */
+  let held: Buffer | undefined;
   try {
     for (;;) {
       const { slab, length } = await next;
+      held = slab;
       if (fault !== undefined) throw fault.reason;
       throwIfAborted(options.signal, `read layer ${layer.digest}`);
-      if (length === 0) {
-        slabs.give(slab);
-        break;
-      }
+      if (length === 0) break;
       plainBytes += length;
       checkBomb(layer, plainBytes, stream.bytesIn, options);
       next = startFill(stream, slabs);
+      held = undefined;
       hashed = hashed.then(() => plainDigest.update(slab, length));
       const job = useSlab(hashed, options.onSlab(slab, length), () => slabs.give(slab));
       running.add(job);
@@ -100,7 +101,9 @@ async function pump(
       options.onBytes(stream.bytesIn);
     }
   } finally {
-    await settle([next.then(() => {}), ...running]);
+    const [filled] = await Promise.allSettled([next, ...running]);
+    if (held !== undefined) slabs.give(held);
+    else if (filled.status === 'fulfilled') slabs.give(filled.value.slab);
   }
   if (fault !== undefined) throw (fault as { reason: unknown }).reason;
   checkDigest(plainDigest.digest(), layer.diffId, `layer ${layer.digest}: its unpacked bytes`);
@@ -128,11 +131,6 @@ async function useSlab(
   const results = await Promise.allSettled([hashed, used]);
   done();
   for (const result of results) if (result.status === 'rejected') throw result.reason;
-}
-
-/** Waits for jobs whose faults are already known or no longer matter. */
-async function settle(jobs: readonly Promise<void>[]): Promise<void> {
-  await Promise.allSettled(jobs);
 }
 
 function checkBomb(
