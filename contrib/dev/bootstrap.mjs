@@ -25,11 +25,17 @@ class Refusal extends Error {}
 
 let interruptedBy;
 let current;
-for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) {
-  process.on(signal, () => {
-    interruptedBy ??= signal;
-    if (current?.protected !== true) current?.child.kill(signal);
-  });
+for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) process.on(signal, () => interrupt(signal));
+if (process.env.npm_lifecycle_event !== undefined) {
+  // npm hands a signal to its shell only, and that dies without a word to us.
+  const parent = process.ppid;
+  setInterval(() => process.ppid === parent || interrupt('SIGTERM'), 500).unref();
+}
+
+function interrupt(signal) {
+  if (interruptedBy !== undefined && signal === 'SIGTERM') return;
+  interruptedBy ??= signal;
+  if (current?.protected !== true) current?.child.kill(signal);
 }
 
 try {
