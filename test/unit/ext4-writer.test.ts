@@ -195,7 +195,7 @@ test('writeExt4() refuses the 65,001st name of a file and takes 65,000', async (
   await makeImage(path, linked(65_000));
   assert.equal(await e2fsckComplaint(path), undefined);
   await assert.rejects(makeImage(path, linked(65_001)), (reason) =>
-    isBuilderdError(reason, 'archive.limit'),
+    isBuilderdError(reason, 'artifact.unrepresentable'),
   );
 });
 

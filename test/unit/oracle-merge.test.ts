@@ -15,7 +15,7 @@ import type { Layer } from '../fixtures/images/layer-entries.ts';
 import { kernelLayers, legalLayers } from '../fixtures/images/random-layers.ts';
 import { diffTrees } from '../fixtures/oracle/diff-trees.ts';
 import type { Listing } from '../fixtures/oracle/listing.ts';
-import { listMergedTree } from '../fixtures/oracle/merged-view.ts';
+import { listMergedTree, readExtents } from '../fixtures/oracle/merged-view.ts';
 import { referenceMerge } from '../fixtures/oracle/reference-merge.ts';
 
 let scratch: string;
@@ -43,7 +43,7 @@ async function mergedListing(layers: readonly Layer[]): Promise<Listing> {
       onProgress: () => undefined,
       signal: AbortSignal.timeout(30_000),
     });
-    return await listMergedTree(tree, handle);
+    return await listMergedTree(tree, (inode) => readExtents(inode, handle));
   } finally {
     await handle.close();
     await rm(dir, { recursive: true });

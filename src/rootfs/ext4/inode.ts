@@ -77,7 +77,7 @@ export function addLink(slot: Buffer, path: () => string): void {
   const links = slot.readUInt16LE(LINKS_AT) + 1;
   if (links > MAX_LINKS) {
     throw new BuilderdError(
-      'archive.limit',
+      'artifact.unrepresentable',
       `Cannot store hard link ${path()} in ext4: a file can have ${MAX_LINKS} names`,
     );
   }

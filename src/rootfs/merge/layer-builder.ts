@@ -83,6 +83,7 @@ export class LayerBuilder {
     const ordinal = entry.kind === 'file' ? this.#files++ : -1;
     const base = parts.pop();
     if (base === undefined) return this.#applyRoot(entry);
+    if (this.#isBelowWhiteoutName(parts, entry)) return SKIP;
     const parent = this.#directoryFor(parts, entry);
     if (base.startsWith(WHITEOUT_PREFIX)) {
       this.#applyWhiteout(parent, base, parts, entry);
@@ -103,6 +104,16 @@ export class LayerBuilder {
     return node.inode.data === 'stored' && entry.kind === 'file'
       ? { kind: 'store', inode: node.inode }
       : SKIP;
+  }
+
+  /** A name like `.wh.a/b` means nothing (B9); AUFS kept files of its own below `.wh..wh.*`. */
+  #isBelowWhiteoutName(parts: readonly ByteString[], entry: TarEntry): boolean {
+    const odd = parts.find((part) => part.startsWith(WHITEOUT_PREFIX));
+    if (odd === undefined) return false;
+    if (!odd.startsWith(RESERVED_PREFIX))
+      throw this.#refuse('archive.malformed', entry, 'a whiteout cannot hold anything');
+    this.#note('reserved_whiteout_dropped', parts);
+    return true;
   }
 
   #applyRoot(entry: TarEntry): DataFate {
@@ -215,6 +226,8 @@ export class LayerBuilder {
     const last = target.at(-1);
     if (last === undefined || last === PARENT)
       throw this.#refuse('archive.bad_link', entry, 'it links to a directory');
+    if (joinPath(target) === joinPath([...parts, base]))
+      throw this.#refuse('archive.bad_link', entry, 'it links to itself');
     const { policy, fidelity } = this.#o;
     const found = this.#findTarget(target, entry);
     if (found === undefined || found.below !== undefined) {
