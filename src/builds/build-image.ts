@@ -2,6 +2,7 @@ import type { FileHandle } from 'node:fs/promises';
 import path from 'node:path';
 import type { Addon } from '../../native/addon.ts';
 import type { Clock } from '../core/clock.ts';
+import { BuilderdError } from '../core/errors.ts';
 import type { ProgressListener } from '../core/progress.ts';
 import {
   convertImage,
@@ -9,7 +10,7 @@ import {
   type OutputSpec,
   type TreeView,
 } from '../rootfs/convert.ts';
-import { planGuestFiles, type TreeAddition } from '../rootfs/guest/plan-guest-files.ts';
+import { type GuestPlan, planGuestFiles } from '../rootfs/guest/plan-guest-files.ts';
 import { readAccounts } from '../rootfs/image-config/accounts.ts';
 import { buildMetadata } from '../rootfs/image-config/build-metadata.ts';
 import type { ImageConfig } from '../rootfs/image-config/image-config.ts';
@@ -59,6 +60,7 @@ export async function buildImage(
     artifacts.push({ format, staged: files.use(await stageFile(paths.artifact(format))) });
   }
   let user: ResolvedUser | undefined;
+  const notices = [...config.warnings];
   const converted = await convertImage({
     layers: image.layers,
     outputs: artifacts.map(({ format, staged }) => outputSpec(format, staged.handle, request)),
@@ -68,7 +70,10 @@ export async function buildImage(
     addon: deps.addon,
     prepare: async (view) => {
       user = await userOf(view, config, call);
-      return request.guestFiles ? guestFiles(view, config, user, image, deps) : [];
+      if (!request.guestFiles) return [];
+      const plan = guestPlan(view, config, user, image, deps);
+      notices.push(...plan.notices);
+      return plan.additions;
     },
     ...call,
   });
@@ -83,7 +88,7 @@ export async function buildImage(
   await metadata.handle.writeFile(
     metadataText({ request, image, config, user, converted, results, startedAt, deps }),
   );
-  await fidelity.handle.writeFile(fidelityText(image, converted));
+  await fidelity.handle.writeFile(fidelityText(image, converted, notices));
   // The artifacts come last: whoever sees one finds its description beside it.
   for (const staged of [metadata, fidelity, ...artifacts.map((one) => one.staged)])
     await staged.publish();
@@ -132,13 +137,13 @@ async function userOf(view: TreeView, config: ImageConfig, call: BuildCall): Pro
   return resolveUser(config.user, accounts);
 }
 
-function guestFiles(
+function guestPlan(
   { tree }: TreeView,
   config: ImageConfig,
   user: ResolvedUser,
   image: AcquiredImage,
   { guestInit }: BuildDeps,
-): readonly TreeAddition[] {
+): GuestPlan {
   const init = guestInit === undefined ? {} : { init: guestInit };
   return planGuestFiles({ tree, config, user, imageDigest: image.target.digest, ...init })
     .additions;
@@ -156,7 +161,13 @@ interface MetadataFacts {
 }
 
 function metadataText(facts: MetadataFacts): string {
-  const { request, image, config, converted, startedAt, deps } = facts;
+  const { request, image, config, converted, startedAt, deps, user } = facts;
+  if (user === undefined) {
+    throw new BuilderdError(
+      'internal',
+      'Cannot describe the artifact: its user was never resolved',
+    );
+  }
   return buildMetadata({
     builderdVersion: deps.version,
     reference: image.reference,
@@ -166,7 +177,7 @@ function metadataText(facts: MetadataFacts): string {
     platform: image.platform,
     layers: image.layers,
     config,
-    user: facts.user ?? { uid: 0, gid: 0, additionalGids: [0] },
+    user,
     counts: converted.counts,
     artifacts: facts.results.map((result) => ({ ...result, file: path.basename(result.path) })),
     guestFiles: request.guestFiles,
@@ -179,12 +190,14 @@ function metadataText(facts: MetadataFacts): string {
 function fidelityText(
   image: AcquiredImage,
   { counts, plainBytes, fidelity }: ConvertResult,
+  notices: readonly string[],
 ): string {
   return stableJson({
     schema: 'builderd.fidelity.v1',
     source: { reference: image.reference, digest: image.target.digest },
     counts: { ...counts },
     plainBytes,
+    notices: [...notices],
     notes: fidelity.notes.map((note) => ({ ...note, examples: [...note.examples] })),
   });
 }

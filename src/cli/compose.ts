@@ -2,10 +2,12 @@ import { existsSync } from 'node:fs';
 import path from 'node:path';
 import { loadAddon } from '../../native/addon.ts';
 import { buildImage } from '../builds/build-image.ts';
+import type { ImageRepository } from '../builds/ports.ts';
 import type { BuildRequest, BuildResult } from '../builds/request.ts';
 import { systemClock } from '../core/clock.ts';
 import { BuilderdError, messageOf } from '../core/errors.ts';
 import type { ProgressListener } from '../core/progress.ts';
+import { formatDuration } from '../core/units.ts';
 import { parseEgressAllow } from '../egress/allow-list.ts';
 import { createDialer } from '../egress/dialer.ts';
 import { DEFAULT_CONVERSION_LIMITS } from '../rootfs/layer/layer-source.ts';
@@ -49,6 +51,8 @@ export function composeBuild(options: ComposeOptions): ComposedBuild {
       const { config, namespace } = options;
       const { settings } = config;
       checkSource(request, settings);
+      const warn = (message: string): void =>
+        call.onProgress({ kind: 'notice', level: 'warning', message });
       using client = await ContainerdClient.connect({
         address: options.containerdAddress,
         signal: call.signal,
@@ -58,7 +62,13 @@ export function composeBuild(options: ComposeOptions): ComposedBuild {
       });
       const images = createImageRepository({
         openSession: ({ signal }) =>
-          openStoreSession(client, { namespace, leaseTtlMs: LEASE_TTL_MS, signal }),
+          openStoreSession(client, {
+            namespace,
+            leaseTtlMs: LEASE_TTL_MS,
+            signal,
+            onCleanupFault: (fault) => warn(fault.message),
+            ...(config.given.has('SCRATCH_DIR') ? { scratchDir: settings.SCRATCH_DIR } : {}),
+          }),
         registry: {
           dialer,
           hosts: hostsConfig(existsSync(CERTS_DIR) ? CERTS_DIR : undefined),
@@ -68,21 +78,17 @@ export function composeBuild(options: ComposeOptions): ComposedBuild {
                 helperEnv: { PATH: config.searchPath, HOME: path.dirname(config.dockerConfigDir) },
               })
             : NO_CREDENTIALS,
+          trustedRealms: new Set(settings.TRUSTED_REALMS),
         },
         maxImageBytes: settings.DOCKER_MAX_IMAGE_SIZE_GB * GB,
-        onCleanupFault: (step, reason) =>
-          call.onProgress({
-            kind: 'notice',
-            level: 'warning',
-            message: `Cannot ${step}: ${messageOf(reason)}`,
-          }),
+        onCleanupFault: (step, reason) => warn(`Cannot ${step}: ${messageOf(reason)}`),
       });
       const guestInit = options.guestInit === undefined ? {} : { guestInit: options.guestInit };
       // Awaited here: the connection and the dialer end with this block.
       return await buildImage(
         request,
         {
-          images,
+          images: withPullLimit(images, config),
           addon: loadAddon(),
           limits: DEFAULT_CONVERSION_LIMITS,
           clock: systemClock,
@@ -91,6 +97,27 @@ export function composeBuild(options: ComposeOptions): ComposedBuild {
         },
         call,
       );
+    },
+  };
+}
+
+/** UNKEY_BUILDERD_DOCKER_PULL_TIMEOUT, when it is set, bounds everything up to the last blob. */
+function withPullLimit(images: ImageRepository, { settings, given }: Config): ImageRepository {
+  if (!given.has('DOCKER_PULL_TIMEOUT')) return images;
+  const limitMs = settings.DOCKER_PULL_TIMEOUT;
+  return {
+    async acquire(source, options) {
+      const limit = new AbortController();
+      const timer = setTimeout(() => {
+        const fact = `it took longer than ${formatDuration(limitMs)}`;
+        limit.abort(new BuilderdError('build.timeout', `Cannot pull the image: ${fact}`));
+      }, limitMs);
+      try {
+        const signal = AbortSignal.any([options.signal, limit.signal]);
+        return await images.acquire(source, { ...options, signal });
+      } finally {
+        clearTimeout(timer);
+      }
     },
   };
 }

@@ -104,6 +104,9 @@ export const SETTINGS = {
   CONTAINERD_ADDRESS: path('/run/containerd/containerd.sock', "containerd's socket."),
   CONTAINERD_NAMESPACE: text('builderd', 'containerd namespace, or prefix of one per tenant.'),
   CGROUP_ROOT: optionalPath('cgroup v2 directory that is delegated to builderd.'),
+  TRUSTED_REALMS: list(
+    'Token servers, host:port, that may see the credentials of a registry elsewhere.',
+  ),
   EGRESS_ALLOW: list('Private addresses that may be dialled: host:port or CIDR.'),
 } as const;
 

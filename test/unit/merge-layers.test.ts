@@ -51,7 +51,7 @@ function merge(...layers: Line[][]): {
   const { tree, needed } = merger.finish();
   const lines: string[] = [];
   for (const { path, node } of walkTree(tree.root)) {
-    const { inode } = node;
+    const inode = node.inode as MergeInode;
     const extra =
       inode.kind === 'file'
         ? `${inode.size}@${inode.layer}`
