@@ -148,7 +148,7 @@ for (const family of ['oci', 'docker'] as const) {
 
 const tar = encodeLayer(BOTTOM);
 const cut = 10_240;
-const skippable = Buffer.from('504d2a180400000061626364', 'hex');
+const skippable = Buffer.from('502a4d180400000061626364', 'hex');
 const PACKINGS: readonly (readonly [string, LayerSpec, 'kernel' | 'reference'])[] = [
   [
     'several gzip members',
@@ -186,11 +186,12 @@ const PACKINGS: readonly (readonly [string, LayerSpec, 'kernel' | 'reference'])[
     'kernel',
   ],
   [
-    'a skippable zstd frame between two others',
+    'a skippable zstd frame before each other one, as pzstd writes',
     {
       tar,
       compression: 'zstd',
       packed: Buffer.concat([
+        skippable,
         zstdCompressSync(tar.subarray(0, cut)),
         skippable,
         zstdCompressSync(tar.subarray(cut)),
