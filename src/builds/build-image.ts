@@ -145,8 +145,7 @@ function guestPlan(
   { guestInit }: BuildDeps,
 ): GuestPlan {
   const init = guestInit === undefined ? {} : { init: guestInit };
-  return planGuestFiles({ tree, config, user, imageDigest: image.target.digest, ...init })
-    .additions;
+  return planGuestFiles({ tree, config, user, imageDigest: image.target.digest, ...init });
 }
 
 interface MetadataFacts {
