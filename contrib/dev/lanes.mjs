@@ -12,6 +12,7 @@ const ORACLES = [
   'acl',
   'openssl',
   'apache2-utils',
+  'libarchive-tools',
 ];
 const PEERS = ['isal', 'buildah', 'podman'];
 
@@ -49,6 +50,7 @@ export const APT_REASONS = {
   acl: 'reads access control lists in comparisons',
   openssl: 'makes certificates for the registry with TLS',
   'apache2-utils': 'makes password files for the registry with authentication',
+  'libarchive-tools': 'bsdtar, a second reader and writer of tar',
   buildah: 'a peer in the benchmark',
   podman: 'a peer in the benchmark',
 };
