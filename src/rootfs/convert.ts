@@ -1,5 +1,6 @@
 import type { FileHandle } from 'node:fs/promises';
 import type { Addon } from '../../native/addon.ts';
+import type { ByteString } from '../core/bytes.ts';
 import { type Digest, digestHex, sha256 } from '../core/digest.ts';
 import { BuilderdError } from '../core/errors.ts';
 import type { ProgressListener } from '../core/progress.ts';
@@ -96,7 +97,7 @@ export async function convertImage(options: ConvertOptions): Promise<ConvertResu
     detail: `${tree.counts.entries} entries`,
   });
   onProgress({ kind: 'phase', phase: 'write', state: 'started' });
-  const artifacts = await writeAll(tree, file, options);
+  const artifacts = await writeAll(tree, file, fidelity, options);
   onProgress({ kind: 'phase', phase: 'write', state: 'done' });
   return {
     counts: tree.counts,
@@ -117,12 +118,15 @@ export async function convertImage(options: ConvertOptions): Promise<ConvertResu
 async function writeAll(
   tree: MergedTree,
   file: BlockFile,
+  fidelity: FidelityLog,
   options: ConvertOptions,
 ): Promise<ConvertedArtifact[]> {
   const endings: Promise<ConvertedArtifact>[] = [];
   for (const output of options.outputs) {
     if (output.format === 'ext4') {
-      const { sizeBytes } = await writeExt4(tree, file, ext4Options(output.options, options));
+      const written = await writeExt4(tree, file, ext4Options(output.options, options));
+      const { sizeBytes, clampedTimes } = written;
+      if (clampedTimes > 0) fidelity.note('ext4_time_clamped', '' as ByteString, clampedTimes);
       endings.push(finish(output, sizeBytes, digestFile(options.addon, output.handle, sizeBytes)));
     }
   }

@@ -22,6 +22,8 @@ export const FIDELITY_NOTES = {
   time_clamped_to_epoch: 'A time after SOURCE_DATE_EPOCH was moved to it',
   link_below: 'A hard link names a file of a lower layer',
   second_read: 'A layer was read twice, because a visible hard link needed data that was hidden',
+  ext4_time_clamped:
+    'A time between 2310 and 2378, which e2fsck takes for damage, was moved before it in the ext4 disk',
   compression_differs: 'A layer is packed otherwise than its media type says',
   trailing_bytes:
     "Bytes follow the end of a layer's archive; they are covered by its digest and have no meaning",
@@ -52,13 +54,13 @@ export interface FidelityReport {
 export class FidelityLog {
   readonly #notes = new Map<FidelityCode, Note>();
 
-  note(code: FidelityCode, path: ByteString | (() => ByteString)): void {
+  note(code: FidelityCode, path: ByteString | (() => ByteString), times = 1): void {
     let note = this.#notes.get(code);
     if (note === undefined) {
       note = { count: 0, examples: [] };
       this.#notes.set(code, note);
     }
-    note.count++;
+    note.count += times;
     if (note.examples.length >= MAX_EXAMPLES) return;
     note.examples.push(escapeBytes(typeof path === 'string' ? path : path()));
   }
