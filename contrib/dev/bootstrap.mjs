@@ -242,7 +242,9 @@ function forbidServiceStart() {
 function disableUnits(installed) {
   for (const unit of ['containerd', 'docker-registry']) {
     if (!installed.includes(unit)) continue;
-    spawnSync('deb-systemd-helper', ['disable', `${unit}.service`], { env: { PATH } });
+    // Debian's own tool, which works without a running systemd but only speaks to dpkg.
+    const env = { PATH, DPKG_MAINTSCRIPT_PACKAGE: unit };
+    spawnSync('deb-systemd-helper', ['disable', `${unit}.service`], { env });
   }
 }
 

@@ -166,8 +166,12 @@ function shown(path: string): string {
 }
 
 async function main(): Promise<number> {
-  const { values } = parseArgs({ options: { out: { type: 'string' } } });
-  const out = resolve(values.out ?? join(ROOT, '.cache/demo/rootfs.ext4'));
+  const { values } = parseArgs({ strict: false, options: { out: { type: 'string' } } });
+  if (Object.keys(values).some((name) => name !== 'out') || values.out === true) {
+    console.error('Use: [IMAGE=…] npm run demo [-- --out FILE]');
+    return 2;
+  }
+  const out = resolve(values.out || join(ROOT, '.cache/demo/rootfs.ext4'));
   const stop = new AbortController();
   for (const name of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
     process.on(name, () => stop.abort(new Error(`stopped by ${name}`)));
