@@ -68,7 +68,3 @@ export function asBuilderdError(reason: unknown, doing: string): BuilderdError {
   }
   return new BuilderdError('internal', `Cannot ${doing}: ${messageOf(reason)}`, { cause: reason });
 }
-
-export function assertNever(value: never): never {
-  throw new BuilderdError('internal', `Cannot go on: unexpected value ${JSON.stringify(value)}`);
-}

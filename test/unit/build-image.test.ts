@@ -24,7 +24,7 @@ interface Outcome {
   readonly files: readonly string[];
   readonly disposed: number;
   readonly fault: unknown;
-  read(name: string): Promise<Buffer>;
+  readonly read: (name: string) => Promise<Buffer>;
 }
 
 /** One build from a repository that holds one image, into a private directory. */

@@ -85,16 +85,6 @@ export function writeExtentTree(
   return taken;
 }
 
-/** Blocks that the tree for so many extents takes outside the inode. */
-export function extentTreeBlocks(extents: number): number {
-  let blocks = 0;
-  for (let entries = extents; entries > IN_INODE; ) {
-    entries = Math.ceil(entries / IN_BLOCK);
-    blocks += entries;
-  }
-  return blocks;
-}
-
 /** Blocks of a file of so many bytes; throws for one that 32-bit block numbers cannot hold. */
 export function blocksOfSize(size: number): number {
   const blocks = Math.ceil(size / BLOCK_SIZE);

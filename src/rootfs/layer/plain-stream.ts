@@ -122,10 +122,7 @@ function decoder(compression: Compression): Transform | undefined {
 
 function streamFault(reason: unknown): BuilderdError {
   const code = errnoOf(reason) ?? '';
-  if (
-    /^(?:ERR_GZIP|Z_|ERR_ZLIB|ZSTD_)/.test(code) ||
-    /^unexpected end of file/.test(String(reason))
-  ) {
+  if (/^(?:ERR_GZIP|Z_|ERR_ZLIB|ZSTD_)/.test(code)) {
     const fact = reason instanceof Error ? reason.message : String(reason);
     return new BuilderdError('archive.malformed', `Cannot unpack a layer: ${fact}`, {
       cause: reason,

@@ -74,7 +74,7 @@ export function newInode(kind: InodeKind, layer: number, ordinal = -1): MergeIno
   };
 }
 
-export function newNode(inode: MergeInode, above: Above = undefined): MergeNode {
+export function newNode(inode: MergeInode, above?: Above): MergeNode {
   inode.refs++;
   return {
     inode,
