@@ -6,11 +6,19 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { gzipSync, zstdCompressSync } from 'node:zlib';
+import { loadAddon } from '../../native/addon.ts';
 import type { ByteString } from '../../src/core/bytes.ts';
 import { encodeLayer } from '../fixtures/images/encode-layer.ts';
 import { gnuTars, type GnuTarOptions, writeSparse } from '../fixtures/images/gnu-tar.ts';
 import { type LayerSpec, writeImageLayout } from '../fixtures/images/image-layout.ts';
-import { dir, file, type Layer, symlink, whiteout } from '../fixtures/images/layer-entries.ts';
+import {
+  dir,
+  file,
+  hardlink,
+  type Layer,
+  symlink,
+  whiteout,
+} from '../fixtures/images/layer-entries.ts';
 import { assertExact, owned } from '../fixtures/oracle/assert-exact.ts';
 import { type KernelOracle, startKernelOracle } from '../fixtures/oracle/kernel-view.ts';
 import type { ListedEntry, Listing } from '../fixtures/oracle/listing.ts';
@@ -214,3 +222,18 @@ for (const [what, spec, judge] of PACKINGS) {
     await assertExact(scratch, image, want);
   });
 }
+
+test('the artifacts are the same bytes with and without the native addon', async () => {
+  const layers = [BOTTOM, TOP, [hardlink('late', 'd/a'), whiteout('d/a')]];
+  const packings = ['gzip', 'zstd', 'plain'] as const;
+  await using image = await imageOf(
+    layers.map((layer, i) => ({
+      tar: encodeLayer(layer),
+      compression: packings[i] ?? ('gzip' as const),
+    })),
+  );
+  await using native = await convertFixture(scratch, image);
+  await using plain = await convertFixture(scratch, image, { addon: undefined });
+  assert.ok(loadAddon());
+  assert.deepEqual(plain.result.artifacts, native.result.artifacts);
+});
