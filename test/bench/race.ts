@@ -61,11 +61,13 @@ export async function race(
   }));
 }
 
-function isDone(entry: Entry, { rounds }: RaceOptions): boolean {
-  const fastest = Math.min(...entry.samples.map((sample) => sample.wallMs));
-  if (fastest > VERY_SLOW_MS && entry.samples.length > 0) return entry.samples.length >= 2;
-  if (fastest > SLOW_MS && entry.samples.length > 0) return entry.samples.length >= 3;
-  return entry.samples.length >= rounds;
+function isDone({ samples }: Entry, { rounds }: RaceOptions): boolean {
+  const fastest = Math.min(...samples.map((sample) => sample.wallMs));
+  // Without a sample the fastest is Infinity, which says nothing about the contestant.
+  if (!Number.isFinite(fastest)) return false;
+  if (fastest > VERY_SLOW_MS) return samples.length >= Math.min(2, rounds);
+  if (fastest > SLOW_MS) return samples.length >= Math.min(3, rounds);
+  return samples.length >= rounds;
 }
 
 async function runOnce(
