@@ -157,10 +157,8 @@ function manyLinks(count: number): Layer {
   return [file('f', 'x'), ...links];
 }
 
-test('B48 65,000 names of one inode fit into ext4, 70,000 are refused by that limit', async () => {
-  const { listing } = await convertLayers([manyLinks(65_000)]);
-  assert.equal(listing.size, 65_001);
-  await assert.rejects(convertLayers([manyLinks(70_000)]), {
+test('B48 70,000 names of one inode are refused by the limit of ext4', async () => {
+  await assert.rejects(convertLayers([manyLinks(70_000)], { formats: ['ext4'] }), {
     name: 'BuilderdError',
     code: 'artifact.unrepresentable',
   });
