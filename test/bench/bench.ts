@@ -3,6 +3,7 @@ import { readFileSync } from 'node:fs';
 import { readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { messageOf } from '../../src/core/errors.ts';
 import { runProgram } from '../../contrib/dev/run-program.ts';
 import { contentSize } from './content-size.ts';
 import type { Contestant } from './contestant.ts';
@@ -41,7 +42,13 @@ for (const name of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
   process.on(name, () => stop.abort(new Error(`stopped by ${name}`)));
 }
 const options = parseOptions(process.argv.slice(2), availableBytes());
-process.exitCode = await bench(options, stop.signal);
+try {
+  process.exitCode = await bench(options, stop.signal);
+} catch (reason) {
+  if (!stop.signal.aborted) throw reason;
+  say(`${messageOf(stop.signal.reason)}; everything that was started is gone, nothing was written`);
+  process.exitCode = 130;
+}
 
 interface Section {
   readonly title: string;
