@@ -1,7 +1,17 @@
-#!/usr/bin/env node
+#!/usr/bin/env -S node --max-semi-space-size=4
 // Plain old syntax: this file must load on any Node, because it explains which one is needed.
 // A .ts file would fail there before its first line runs.
 const MIN_NODE_MAJOR = 26;
+
+// A conversion makes garbage faster than V8's default young space likes to be emptied: without the
+// limit it holds some 60 MB more for no gain. The flag only works from the start.
+const SMALL_HEAP = '--max-semi-space-size=4';
+
+/** Becomes the same command with the flag: same process, same descriptors, some 30 ms later. */
+function restartSmall() {
+  const { execPath, execArgv, argv, env } = process;
+  process.execve(execPath, [execPath, SMALL_HEAP, ...execArgv, ...argv.slice(1)], env);
+}
 
 async function start() {
   if (Number(process.versions.node.split('.')[0]) < MIN_NODE_MAJOR) {
@@ -12,6 +22,7 @@ async function start() {
     process.exitCode = 2;
     return;
   }
+  if (process.argv[2] === 'build' && !process.execArgv.includes(SMALL_HEAP)) restartSmall();
   process.title = 'builderd';
   await keepCompiledCode();
   const { main } = await import('./main.ts');
