@@ -3,6 +3,7 @@ import type { ErrorCode } from '../../core/error-catalogue.ts';
 import { BuilderdError } from '../../core/errors.ts';
 import type { TarEntry } from '../../tar/entry.ts';
 import type { FidelityLog } from '../fidelity.ts';
+import type { MergeBudget } from './budget.ts';
 import { applyMetadata, type MetadataPolicy } from './entry-inode.ts';
 import {
   type Above,
@@ -19,6 +20,8 @@ import { aboveChild, isDirectory } from './overlay.ts';
 import {
   isAbsolute,
   joinPath,
+  MAX_COMPONENT,
+  MAX_DEPTH,
   MAX_SYMLINK_HOPS,
   PARENT,
   splitEntryName,
@@ -41,18 +44,13 @@ export type DataFate =
   | { readonly kind: 'store'; readonly inode: MergeInode };
 const SKIP: DataFate = { kind: 'skip' };
 
-/** A directory without an entry of its own, and where it lies in its layer. */
-export interface ImpliedDirectory {
-  readonly node: MergeNode;
-  readonly path: readonly ByteString[];
-}
-
 export interface LayerBuilderOptions {
   /** 0 = bottom. */
   readonly layer: number;
   readonly above: Above;
   readonly policy: LayerPolicy;
   readonly fidelity: FidelityLog;
+  readonly budget: MergeBudget;
   /** Exact paths in this layer that a link of an upper layer waits for: their data is kept. */
   readonly wanted: ReadonlySet<ByteString>;
   /** A hidden file was kept because a link may want it. */
@@ -69,7 +67,6 @@ export interface LayerBuilderOptions {
 export class LayerBuilder {
   readonly root: MergeNode;
   readonly linksBelow: LinkBelow[] = [];
-  readonly impliedDirectories: ImpliedDirectory[] = [];
   readonly #o: LayerBuilderOptions;
   #files = 0;
 
@@ -288,18 +285,20 @@ export class LayerBuilder {
           way = [this.root];
           names = [];
         }
-        queue.push(...splitTarget(next.inode.target).reverse());
+        const target = splitTarget(next.inode.target);
+        this.#o.budget.countSymlink(target.length);
+        queue.push(...target.reverse());
         continue;
       }
       if (next === undefined || next.whiteout) {
         if (!create) return undefined;
+        this.#checkNewDirectory(part, names.length, entry);
         const isReplacing = next !== undefined;
         next = newImpliedDirectory(this.#o.layer, aboveChild(here.above, part));
         next.opaque = isReplacing;
         here.children?.set(part, next);
         // What the whiteout deleted has no say in what stands in its place.
         next.implied = !isReplacing;
-        if (next.implied) this.impliedDirectories.push({ node: next, path: [...names, part] });
         this.#note(isReplacing ? 'whiteout_as_parent' : 'implied_directory', [...names, part]);
       }
       if (!isDirectory(next)) {
@@ -314,6 +313,23 @@ export class LayerBuilder {
       names.push(part);
     }
     return way;
+  }
+
+  /** A symlink may lead to names and depths that no entry could have itself. */
+  #checkNewDirectory(name: ByteString, depth: number, entry: TarEntry): void {
+    if (name.length > MAX_COMPONENT)
+      throw this.#refuse(
+        'archive.limit',
+        entry,
+        `a symlink puts it below a name of ${name.length} bytes`,
+      );
+    if (depth >= MAX_DEPTH)
+      throw this.#refuse(
+        'archive.limit',
+        entry,
+        `symlinks put it more than ${MAX_DEPTH} levels deep`,
+      );
+    this.#o.budget.countImpliedDirectory();
   }
 
   /** Forgets a name and, if it was the last, its data. */

@@ -2,8 +2,10 @@ import type { ByteString } from '../../core/bytes.ts';
 import { escapeBytes } from '../../core/bytes.ts';
 import { BuilderdError } from '../../core/errors.ts';
 import type { FidelityLog } from '../fidelity.ts';
-import { type ImpliedDirectory, LayerBuilder, type LayerPolicy } from './layer-builder.ts';
-import { lookUp } from './lookup.ts';
+import { MergeBudget } from './budget.ts';
+import { ImpliedDirectories } from './implied-directories.ts';
+import { LayerBuilder, type LayerPolicy } from './layer-builder.ts';
+import { StackedLayers } from './lookup.ts';
 import type { LinkBelow, MergeInode, MergeNode } from './node.ts';
 import { cloneNames, isDirectory, mergeBelow } from './overlay.ts';
 import { joinPath } from './path.ts';
@@ -23,8 +25,11 @@ export interface LayerMergerOptions {
 export class LayerMerger {
   readonly #o: LayerMergerOptions;
   #root: MergeNode | undefined;
-  #implied: ImpliedDirectory[] = [];
+  readonly #budget = new MergeBudget();
+  readonly #implied = new ImpliedDirectories(this.#budget);
   readonly #links: LinkBelow[] = [];
+  /** Paths that the links name. */
+  readonly #wanted = new Set<ByteString>();
   /** Layers below a pending link, as they were before they were merged; index = layer. */
   readonly #retained = new Map<number, MergeNode>();
   /** Inodes kept only because a link may want them. */
@@ -40,17 +45,15 @@ export class LayerMerger {
       ...this.#o,
       layer,
       above: this.#root,
-      wanted: new Set(this.#links.map((link) => joinPath(link.target))),
+      budget: this.#budget,
+      wanted: this.#wanted,
       onKept: (inode) => this.#kept.push(inode),
     });
   }
 
   finishLayer(builder: LayerBuilder, layer: number): void {
-    const pending = this.#implied;
-    this.#implied = [];
-    for (const one of pending) {
-      if (!this.#settle(one, builder.root)) this.#implied.push(one);
-    }
+    this.#implied.settle(builder.root);
+    this.#implied.add(builder.root);
     const isBelowLink = this.#links.length > 0;
     if (isBelowLink) this.#retained.set(layer, builder.root);
     const lower = isBelowLink ? cloneNames(builder.root) : builder.root;
@@ -61,8 +64,10 @@ export class LayerMerger {
         this.#o.fidelity.note('symlinked_parent_replaced', joinPath(names));
       });
     }
-    this.#implied.push(...builder.impliedDirectories.filter((one) => one.node.implied));
-    this.#links.push(...builder.linksBelow);
+    for (const link of builder.linksBelow) {
+      this.#links.push(link);
+      this.#wanted.add(joinPath(link.target));
+    }
   }
 
   /** Resolves links, drops whiteouts, counts. `needed`: inodes whose data a second read must bring. */
@@ -73,7 +78,7 @@ export class LayerMerger {
         'Cannot build a root file system: the image has no layers',
       );
     }
-    for (const link of this.#links.sort((a, b) => a.layer - b.layer)) this.#resolve(link);
+    this.#resolveLinks();
     const sealed = sealTree(this.#root);
     for (const inode of this.#kept) {
       if (inode.links === 0 && inode.data === 'stored') this.#o.onRelease(inode);
@@ -88,36 +93,24 @@ export class LayerMerger {
     root.implied = false;
   }
 
-  /**
-   * Gives an implied directory the metadata of a lower layer's directory at its place, as
-   * containerd does when it makes a missing parent. True when the search is over.
-   */
-  #settle(one: ImpliedDirectory, lowerRoot: MergeNode): boolean {
-    const found = lookUp([lowerRoot], one.path, { followLast: true });
-    if (found === undefined) return false;
-    if (!isDirectory(found.node)) return true;
-    if (found.node.implied) {
-      this.#implied.push({ node: one.node, path: found.path });
-      return true;
+  /** From the bottom up, because a link may lead to a link of a lower layer. */
+  #resolveLinks(): void {
+    const links = this.#links.sort((a, b) => a.layer - b.layer);
+    const retained = [...this.#retained].sort(([a], [b]) => b - a);
+    let layer = -1;
+    let below = new StackedLayers([], this.#budget);
+    for (const link of links) {
+      if (link.layer !== layer) {
+        layer = link.layer;
+        const roots = retained.filter(([index]) => index < layer).map(([, root]) => root);
+        below = new StackedLayers(roots, this.#budget);
+      }
+      this.#resolve(link, below);
     }
-    const { mode, uid, gid, mtimeSec, mtimeNsec, atimeSec, atimeNsec, xattrs } = found.node.inode;
-    Object.assign(one.node.inode, {
-      mode,
-      uid,
-      gid,
-      mtimeSec,
-      mtimeNsec,
-      atimeSec,
-      atimeNsec,
-      xattrs,
-    });
-    return true;
   }
 
-  #resolve(link: LinkBelow): void {
-    const below = [...this.#retained].filter(([layer]) => layer < link.layer);
-    const roots = below.sort(([a], [b]) => b - a).map(([, root]) => root);
-    const found = lookUp(roots, link.target, { followLast: false })?.node;
+  #resolve(link: LinkBelow, below: StackedLayers): void {
+    const found = below.lookUp(link.target);
     const inode = found?.below === undefined ? found?.inode : found.below.inode;
     if (found === undefined || inode === undefined || found.whiteout || isDirectory(found)) {
       throw badLink(link, found !== undefined && isDirectory(found));

@@ -2,8 +2,8 @@ import { type ByteString, bytesOf, escapeBytes } from '../../core/bytes.ts';
 import { BuilderdError } from '../../core/errors.ts';
 
 /** Linux NAME_MAX; every format that we write has the same limit. */
-const MAX_COMPONENT = 255;
-const MAX_DEPTH = 1024;
+export const MAX_COMPONENT = 255;
+export const MAX_DEPTH = 1024;
 /** Linux follows at most 40 symlinks in one look-up, then says ELOOP. */
 export const MAX_SYMLINK_HOPS = 40;
 
