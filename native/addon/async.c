@@ -27,7 +27,7 @@ static napi_value make_error(napi_env env, const job *j) {
 
 static void on_complete(napi_env env, napi_status status, void *data) {
   job *j = data;
-  napi_value value;
+  napi_value value = NULL;
   if (status == napi_cancelled) {
     j->message = "the job was cancelled";
     j->code = "ECANCELED";

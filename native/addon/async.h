@@ -31,7 +31,10 @@ struct job {
 /* Starts the job and returns its promise; `keep` values stay alive until it settles. */
 napi_value job_start(napi_env env, job *j, const napi_value *keep, int nkeep);
 
-/* Helpers for argument checks; throw a JS error and return 0 on failure. */
+/*
+ * Helpers for argument checks; throw a JS error and return 0 on failure. A number may be NaN:
+ * write bounds so that NaN is outside, because casting it to an integer is undefined.
+ */
 int arg_buffer(napi_env env, napi_value value, uint8_t **data, size_t *length);
 int arg_double(napi_env env, napi_value value, double *out);
 int arg_external(napi_env env, napi_value value, void **out);

@@ -122,7 +122,7 @@ static napi_value start_pieces(napi_env env, napi_callback_info info, void (*exe
   if (!arg_buffer(env, argv[1], &source, &source_length) || !arg_double(env, argv[3], &count))
     return NULL;
   if (napi_get_typedarray_info(env, argv[2], &type, &ops_length, &ops, NULL, NULL) != napi_ok ||
-      type != napi_float64_array || count < 1 || count * OP_NUMBERS > (double)ops_length)
+      type != napi_float64_array || !(count >= 1 && count * OP_NUMBERS <= (double)ops_length))
     return throw_range(env, "ops is not a Float64Array of count triples");
   for (size_t i = 0; i < (size_t)count; i++) {
     const double *op = (const double *)ops + i * OP_NUMBERS;
@@ -175,8 +175,8 @@ static napi_value start_writeback(napi_env env, napi_callback_info info) {
   double offset, length;
   napi_get_cb_info(env, info, &argc, argv, NULL, NULL);
   if (argc < 3 || napi_get_value_int32(env, argv[0], &fd) != napi_ok ||
-      !arg_double(env, argv[1], &offset) || !arg_double(env, argv[2], &length) || offset < 0 ||
-      length < 0)
+      !arg_double(env, argv[1], &offset) || !arg_double(env, argv[2], &length) ||
+      !(offset >= 0 && offset < 9e15 && length >= 0 && length < 9e15))
     return throw_range(env, "want (fd, offset, length)");
   range_args *a = calloc(1, sizeof *a);
   job *j = calloc(1, sizeof *j);

@@ -79,7 +79,7 @@ static napi_value hasher_update(napi_env env, napi_callback_info info) {
       !arg_buffer(env, argv[1], &bytes, &capacity) || !arg_double(env, argv[2], &length))
     return NULL;
   hasher *h = handle;
-  if (length < 0 || length > (double)capacity) return throw_range(env, "length is out of range");
+  if (!(length >= 0 && length <= (double)capacity)) return throw_range(env, "length is out of range");
   if (h->busy) return throw_range(env, "the hasher is busy");
   update_args *a = calloc(1, sizeof *a);
   job *j = calloc(1, sizeof *j);
@@ -178,7 +178,7 @@ static napi_value sha256_file(napi_env env, napi_callback_info info) {
   double size;
   napi_get_cb_info(env, info, &argc, argv, NULL, NULL);
   if (argc < 2 || napi_get_value_int32(env, argv[0], &fd) != napi_ok ||
-      !arg_double(env, argv[1], &size) || size < 0)
+      !arg_double(env, argv[1], &size) || !(size >= 0 && size < 9e15))
     return throw_range(env, "want (fd: number, size: number)");
   file_args *a = calloc(1, sizeof *a);
   job *j = calloc(1, sizeof *j);

@@ -219,7 +219,8 @@ static napi_value stream_fill(napi_env env, napi_callback_info info) {
       !arg_buffer(env, argv[1], &out, &length) || !arg_double(env, argv[2], &capacity))
     return NULL;
   layer_stream *s = handle;
-  if (capacity < 1 || capacity > (double)length) return throw_range(env, "capacity is out of range");
+  if (!(capacity >= 1 && capacity <= (double)length))
+    return throw_range(env, "capacity is out of range");
   if (s->busy) return throw_range(env, "the stream is busy");
   fill_args *a = calloc(1, sizeof *a);
   job *j = calloc(1, sizeof *j);
