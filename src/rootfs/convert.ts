@@ -121,34 +121,46 @@ async function writeAll(
   fidelity: FidelityLog,
   options: ConvertOptions,
 ): Promise<ConvertedArtifact[]> {
-  const endings: Promise<ConvertedArtifact>[] = [];
-  for (const output of options.outputs) {
-    if (output.format === 'ext4') {
-      const written = await writeExt4(tree, file, ext4Options(output.options, options));
-      const { sizeBytes, clampedTimes } = written;
-      if (clampedTimes > 0) fidelity.note('ext4_time_clamped', '' as ByteString, clampedTimes);
-      endings.push(finish(output, sizeBytes, digestFile(options.addon, output.handle, sizeBytes)));
+  const endings: Promise<PromiseSettledResult<ConvertedArtifact>>[] = [];
+  try {
+    for (const output of options.outputs) {
+      if (output.format === 'ext4') {
+        const written = await writeExt4(tree, file, ext4Options(output.options, options));
+        const { sizeBytes, clampedTimes } = written;
+        if (clampedTimes > 0) fidelity.note('ext4_time_clamped', '' as ByteString, clampedTimes);
+        endings.push(
+          finish(output, sizeBytes, digestFile(options.addon, output.handle, sizeBytes)),
+        );
+      }
     }
+    for (const output of options.outputs) {
+      if (output.format !== 'tar') continue;
+      const { sizeBytes, digest } = await writeTar(tree, file, output.handle, options);
+      endings.push(finish(output, sizeBytes, Promise.resolve(digest)));
+    }
+  } finally {
+    // Also after a fault: no job may still use a descriptor that the caller is going to close.
+    await Promise.all(endings);
   }
-  for (const output of options.outputs) {
-    if (output.format !== 'tar') continue;
-    const { sizeBytes, digest } = await writeTar(tree, file, output.handle, options);
-    endings.push(finish(output, sizeBytes, Promise.resolve(digest)));
-  }
-  const settled = await Promise.allSettled(endings);
-  return settled.map((result) => {
+  return (await Promise.all(endings)).map((result) => {
     if (result.status === 'rejected') throw result.reason;
     return result.value;
   });
 }
 
+/** Settles, never rejects: nobody listens before the other outputs are written. */
 async function finish(
   output: OutputSpec,
   sizeBytes: number,
   digesting: Promise<Digest>,
-): Promise<ConvertedArtifact> {
-  const [digest] = await Promise.all([digesting, output.handle.sync()]);
-  return { format: output.format, sizeBytes, digest };
+): Promise<PromiseSettledResult<ConvertedArtifact>> {
+  const [digest, synced] = await Promise.allSettled([digesting, output.handle.sync()]);
+  if (digest.status === 'rejected') return digest;
+  if (synced.status === 'rejected') return synced;
+  return {
+    status: 'fulfilled',
+    value: { format: output.format, sizeBytes, digest: digest.value },
+  };
 }
 
 function ext4Options(
