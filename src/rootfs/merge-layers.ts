@@ -49,9 +49,8 @@ export async function mergeLayers(
     if (layer !== undefined) await run.readOnce(layer, index);
   }
   const sealed = run.merger.finish();
-  for (const index of new Set(sealed.needed.map((inode) => inode.layer))) {
+  for (const [index, wanted] of Map.groupBy(sealed.needed, (inode) => inode.layer)) {
     const layer = layers[index];
-    const wanted = sealed.needed.filter((inode) => inode.layer === index);
     if (layer !== undefined) await run.readAgain(layer, index, wanted);
   }
   run.applyReleases();
@@ -78,7 +77,9 @@ class MergeRun {
 
   async readOnce(layer: LayerSource, index: number): Promise<void> {
     const builder = this.merger.beginLayer(index);
-    const facts = await this.#read(layer, this.#usage, (entry) => builder.apply(entry));
+    const facts = await this.#read(layer, this.#usage, this.plainBytes, (entry) =>
+      builder.apply(entry),
+    );
     this.merger.finishLayer(builder, index);
     this.plainBytes += facts.plainBytes;
     this.facts.push({ ...facts, digest: layer.digest });
@@ -94,7 +95,8 @@ class MergeRun {
     this.#o.fidelity.note('second_read', bytesOf(`layer ${index + 1}`));
     const byOrdinal = new Map(wanted.map((inode) => [inode.ordinal, inode]));
     let ordinal = 0;
-    await this.#read(layer, new TarUsage(), (entry) => {
+    // The same bytes again, as their digest proves: they were counted once.
+    await this.#read(layer, new TarUsage(), 0, (entry) => {
       const inode = entry.kind === 'file' ? byOrdinal.get(ordinal++) : undefined;
       if (inode === undefined) return { kind: 'skip' };
       inode.data = 'stored';
@@ -118,6 +120,7 @@ class MergeRun {
   async #read(
     layer: LayerSource,
     usage: TarUsage,
+    plainBytesBefore: number,
     decide: ConstructorParameters<typeof LayerIngest>[0]['decide'],
   ): Promise<LayerFacts> {
     const { onProgress } = this.#o;
@@ -138,7 +141,7 @@ class MergeRun {
     const facts = await readLayer(layer, {
       ...this.#o,
       slabs: this.#slabs,
-      plainBytesBefore: this.plainBytes,
+      plainBytesBefore,
       onSlab: (slab, length) => ingest.take(slab, length),
       onBytes: (doneBytes) => {
         if (doneBytes - told < SLAB_BYTES) return;
