@@ -115,6 +115,25 @@ test('planGuestFiles() refuses when a file would have to replace a directory', (
   assert.throws(() => plan({ usr: { bin: { 'metald-init': {} } } }, {}, INIT), unrepresentable);
 });
 
+test('planGuestFiles() refuses an init whose way leads through names that nothing can hold', () => {
+  for (const usr of ['n'.repeat(256), 'd/'.repeat(1100), '/container.cmd/x']) {
+    assert.throws(() => plan({ ...POINTS, usr }, {}, INIT), { code: 'artifact.unrepresentable' });
+  }
+});
+
+test('planGuestFiles() adds a name once when the init and a mount point both need it', () => {
+  const { proc: _proc, ...others } = POINTS;
+  const found = plan({ ...others, usr: '/proc/x' }, {}, INIT);
+  assert.deepEqual(names(found), [
+    'file 644 /container.cmd',
+    'file 644 /container.env',
+    'dir 755 /proc',
+    'dir 755 /proc/x',
+    'dir 755 /proc/x/bin',
+    'file 755 /proc/x/bin/metald-init',
+  ]);
+});
+
 test('planGuestFiles() says when a document is larger than guests read', () => {
   const Env = Array.from({ length: 9 }, (_, i) => `V${i}=${'x'.repeat(110_000)}`);
   assert.deepEqual(plan(POINTS, { Env }).notices.slice(2), []);

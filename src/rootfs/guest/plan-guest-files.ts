@@ -3,6 +3,7 @@ import type { Digest } from '../../core/digest.ts';
 import { BuilderdError } from '../../core/errors.ts';
 import type { ImageConfig } from '../image-config/image-config.ts';
 import type { ResolvedUser } from '../image-config/resolve-user.ts';
+import { MAX_COMPONENT, MAX_DEPTH } from '../merge/path.ts';
 import { lookup } from '../tree-lookup.ts';
 import type { MergedTree } from '../tree.ts';
 import { containerCmd, containerEnv } from './guest-documents.ts';
@@ -104,9 +105,15 @@ class PlanBuilder {
     if (found.kind !== 'missing' || found.rest.includes('..' as ByteString)) {
       throw refused(path, 'the image has something else than a directory there');
     }
+    // A symlink's target may hold what no entry of a layer may.
+    const isTooLong = found.rest.some((name) => name.length > MAX_COMPONENT);
+    if (isTooLong || found.rest.length > MAX_DEPTH) {
+      throw refused(path, 'a symlink on the way leads to a name that is too long or too deep');
+    }
     // A dangling symlink on the way: what it points at is created, inside the tree.
     let { parent } = found;
     for (const name of found.rest.filter((part) => part !== '.')) {
+      if (this.#adds(parent, name)) throw refused(path, 'a symlink leads it to an added file');
       this.additions.push({
         parent,
         name,
@@ -121,10 +128,16 @@ class PlanBuilder {
     return parent;
   }
 
+  #adds(parent: ByteString, name: ByteString): boolean {
+    return this.additions.some((one) => one.parent === parent && one.name === name);
+  }
+
   /** Whatever the image has under the name stays; only an absent name is added. */
   addMountPoint(path: string, mode: number): void {
     const own = lookup(this.#tree, path as ByteString, { followLast: false });
     if (own.kind === 'missing') {
+      // A symlink may have led the init there: that directory is the mount point, then.
+      if (this.#adds('/' as ByteString, bytesOf(path.slice(1)))) return;
       this.additions.push({
         parent: '/' as ByteString,
         name: bytesOf(path.slice(1)),
