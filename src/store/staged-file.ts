@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto';
-import { type FileHandle, mkdir, open, rename, rm } from 'node:fs/promises';
+import { type FileHandle, lstat, mkdir, open, rename, rm } from 'node:fs/promises';
 import path from 'node:path';
 import { asBuilderdError, BuilderdError, errnoOf } from '../core/errors.ts';
 
@@ -17,8 +17,11 @@ export interface StagedFile extends AsyncDisposable {
 /**
  * Opens a new file beside `finalPath` under a hidden name (".<name>.<random>.partial"). A crash
  * leaves that name behind, never a half file under the final one. Creates the directory.
+ * Refuses at once what publish() must not replace: root's `-o /dev/null` would cost the device,
+ * `-o /dev/stdout` the link.
  */
 export async function stageFile(finalPath: string, { mode = 0o644 } = {}): Promise<StagedFile> {
+  await refuseOddTarget(finalPath);
   const directory = path.dirname(finalPath);
   const name = `.${path.basename(finalPath)}.${randomBytes(6).toString('hex')}.partial`;
   const staged = path.join(directory, name);
@@ -66,6 +69,18 @@ export async function openScratch(beside: string): Promise<FileHandle> {
 export async function syncDirectory(directory: string): Promise<void> {
   await using handle = await open(directory, 'r');
   await handle.sync();
+}
+
+async function refuseOddTarget(finalPath: string): Promise<void> {
+  const old = await lstat(finalPath).catch((reason: unknown) => {
+    if (errnoOf(reason) === 'ENOENT') return undefined;
+    throw publishFault(reason, finalPath);
+  });
+  if (old === undefined || old.isFile()) return;
+  throw new BuilderdError(
+    'usage.invalid',
+    `Cannot write "${finalPath}": it is ${old.isDirectory() ? 'a directory' : 'not a regular file'}`,
+  );
 }
 
 async function openNew(file: string, finalPath: string, mode: number): Promise<FileHandle> {
