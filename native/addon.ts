@@ -4,19 +4,29 @@ import path from 'node:path';
 /** A handle that only the addon can look into. */
 export type Handle = { readonly __brand: 'AddonHandle' };
 
+export interface FillResult {
+  readonly length: number;
+  readonly bytesIn: number;
+}
+
 /**
  * System calls and hot loops that Node lacks (native/addon/*.c). Promise-returning functions run
  * on libuv's pool; their buffers must not be touched until the promise settles.
- * Errors carry `code`: an errno name, or ERR_GZIP, ERR_GZIP_TRUNCATED, ERR_GZIP_TRAILING.
+ * Errors carry `code`: an errno name, or ERR_GZIP, ERR_GZIP_TRUNCATED, ERR_GZIP_TRAILING,
+ * ERR_STREAM_FAILED for a fill after one that failed.
  */
 export interface Addon {
   /** Reads from the descriptor's offset on. Null when isa-l is not on this host (gzip only). */
   layerStreamOpen(fd: number, gzip: boolean): Handle | null;
-  /** Fills up to `capacity` bytes; fewer only at the end. One at a time for a handle. */
-  layerStreamFill(handle: Handle, into: Buffer, capacity: number): Promise<number>;
-  /** Digest of the packed bytes read so far, and both byte counts. */
-  layerStreamResult(handle: Handle): { digest: Buffer; bytesIn: number; bytesOut: number };
+  /**
+   * Fills up to `capacity` bytes; fewer only at the end. Several may be under way: they run in the
+   * order of the calls. `bytesIn`: packed bytes read by then.
+   */
+  layerStreamFill(handle: Handle, into: Buffer, capacity: number): Promise<FillResult>;
+  /** Digest of the packed bytes read so far. No fill may be under way. */
+  layerStreamResult(handle: Handle): { digest: Buffer };
   hasherOpen(): Handle;
+  /** Several may be under way: they run in the order of the calls. */
   hasherUpdate(handle: Handle, bytes: Buffer, length: number): Promise<number>;
   hasherDigest(handle: Handle): Buffer;
   /** SHA-256 of the first `size` bytes; holes are not read. Moves the descriptor's offset. */

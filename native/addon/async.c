@@ -93,3 +93,33 @@ void export_function(napi_env env, napi_value exports, const char *name, napi_ca
   napi_create_function(env, name, NAPI_AUTO_LENGTH, fn, NULL, &value);
   napi_set_named_property(env, exports, name, value);
 }
+
+void turnstile_init(turnstile *t) {
+  memset(t, 0, sizeof *t);
+  pthread_mutex_init(&t->lock, NULL);
+  pthread_cond_init(&t->moved, NULL);
+}
+
+void turnstile_destroy(turnstile *t) {
+  pthread_cond_destroy(&t->moved);
+  pthread_mutex_destroy(&t->lock);
+}
+
+uint64_t turnstile_take(turnstile *t) { return t->issued++; }
+
+void turnstile_enter(turnstile *t, uint64_t number) {
+  pthread_mutex_lock(&t->lock);
+  while (t->turn != number) pthread_cond_wait(&t->moved, &t->lock);
+  pthread_mutex_unlock(&t->lock);
+}
+
+void turnstile_leave(turnstile *t) {
+  pthread_mutex_lock(&t->lock);
+  t->turn++;
+  pthread_cond_broadcast(&t->moved);
+  pthread_mutex_unlock(&t->lock);
+}
+
+void turnstile_settle(turnstile *t) { t->settled++; }
+
+int turnstile_idle(const turnstile *t) { return t->issued == t->settled; }

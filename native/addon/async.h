@@ -4,6 +4,7 @@
 
 #define NAPI_VERSION 9
 #include <node_api.h>
+#include <pthread.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -27,6 +28,31 @@ struct job {
   napi_ref refs[JOB_MAX_REFS];
   int nrefs;
 };
+
+/*
+ * Keeps jobs on one object in the order in which they were started, whichever pool thread gets
+ * them: a job waits for its turn before it touches the object. Several may be under way, so the
+ * next one starts at once when one ends, without a trip through the main thread. libuv takes jobs
+ * in the order of the calls, so the one whose turn it is never waits behind one that waits for it.
+ */
+typedef struct {
+  pthread_mutex_t lock;
+  pthread_cond_t moved;
+  uint64_t issued;  /* main thread only */
+  uint64_t settled; /* main thread only */
+  uint64_t turn;
+} turnstile;
+
+void turnstile_init(turnstile *t);
+void turnstile_destroy(turnstile *t);
+/* Main thread: takes a number. */
+uint64_t turnstile_take(turnstile *t);
+/* Pool thread: waits for the number; leave() lets the next one in. */
+void turnstile_enter(turnstile *t, uint64_t number);
+void turnstile_leave(turnstile *t);
+/* Main thread: a job has settled; true from then on when none is under way. */
+void turnstile_settle(turnstile *t);
+int turnstile_idle(const turnstile *t);
 
 /* Starts the job and returns its promise; `keep` values stay alive until it settles. */
 napi_value job_start(napi_env env, job *j, const napi_value *keep, int nkeep);

@@ -12,7 +12,7 @@
 
 typedef struct {
   EVP_MD_CTX *ctx;
-  int busy;
+  turnstile order; /* updates run one after another, in the order of the calls */
 } hasher;
 
 static void hasher_free(napi_env env, void *data, void *hint) {
@@ -20,6 +20,7 @@ static void hasher_free(napi_env env, void *data, void *hint) {
   (void)hint;
   hasher *h = data;
   EVP_MD_CTX_free(h->ctx);
+  turnstile_destroy(&h->order);
   free(h);
 }
 
@@ -38,6 +39,7 @@ static napi_value hasher_open(napi_env env, napi_callback_info info) {
   napi_value handle;
   hasher *h = calloc(1, sizeof *h);
   if (h == NULL) return throw_range(env, "out of memory");
+  turnstile_init(&h->order);
   h->ctx = EVP_MD_CTX_new();
   if (h->ctx == NULL || EVP_DigestInit_ex(h->ctx, EVP_sha256(), NULL) != 1) {
     hasher_free(env, h, NULL);
@@ -49,25 +51,28 @@ static napi_value hasher_open(napi_env env, napi_callback_info info) {
 
 typedef struct {
   hasher *h;
+  uint64_t number;
   const uint8_t *bytes;
   size_t length;
 } update_args;
 
 static void update_execute(job *j) {
   update_args *a = j->data;
+  turnstile_enter(&a->h->order, a->number);
   if (EVP_DigestUpdate(a->h->ctx, a->bytes, a->length) != 1) {
     j->code = "ERR_DIGEST";
     j->message = "the digest failed";
   }
+  turnstile_leave(&a->h->order);
 }
 
 static void update_cleanup(job *j) {
   update_args *a = j->data;
-  a->h->busy = 0;
+  turnstile_settle(&a->h->order);
   free(a);
 }
 
-/* hasherUpdate(handle, buffer, length): Promise; one at a time for a handle. */
+/* hasherUpdate(handle, buffer, length): Promise; several may be under way. */
 static napi_value hasher_update(napi_env env, napi_callback_info info) {
   size_t argc = 3, capacity;
   napi_value argv[3];
@@ -80,13 +85,14 @@ static napi_value hasher_update(napi_env env, napi_callback_info info) {
     return NULL;
   hasher *h = handle;
   if (!(length >= 0 && length <= (double)capacity)) return throw_range(env, "length is out of range");
-  if (h->busy) return throw_range(env, "the hasher is busy");
   update_args *a = calloc(1, sizeof *a);
   job *j = calloc(1, sizeof *j);
   if (a == NULL || j == NULL) abort();
-  *a = (update_args){.h = h, .bytes = bytes, .length = (size_t)length};
+  *a = (update_args){.h = h,
+                     .number = turnstile_take(&h->order),
+                     .bytes = bytes,
+                     .length = (size_t)length};
   *j = (job){.execute = update_execute, .cleanup = update_cleanup, .data = a};
-  h->busy = 1;
   return job_start(env, j, argv, 2);
 }
 
@@ -98,7 +104,7 @@ static napi_value hasher_digest(napi_env env, napi_callback_info info) {
   napi_get_cb_info(env, info, &argc, argv, NULL, NULL);
   if (argc < 1 || !arg_external(env, argv[0], &handle)) return NULL;
   hasher *h = handle;
-  if (h->busy) return throw_range(env, "the hasher is busy");
+  if (!turnstile_idle(&h->order)) return throw_range(env, "the hasher is busy");
   return digest_buffer(env, h->ctx);
 }
 

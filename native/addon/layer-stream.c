@@ -23,13 +23,13 @@ static int (*isal_run)(struct inflate_state *);
 typedef struct {
   int fd;
   int gzip;
-  int busy;        /* a job is using this stream: one at a time */
+  turnstile order; /* fills run one after another, in the order of the calls */
+  int failed;      /* a fill failed: the later ones fail too */
   int at_end;      /* read() returned 0 */
   int in_member;   /* gzip: between a member's header and its trailer */
   int any_member;
   int padding;     /* only zero bytes may follow */
   uint64_t bytes_in;
-  uint64_t bytes_out;
   EVP_MD_CTX *digest;
   struct inflate_state state;
   uint8_t input[INPUT_BYTES];
@@ -78,7 +78,6 @@ static void fill_plain(layer_stream *s, job *j, uint8_t *out, size_t capacity) {
     if (n == 0) break;
     filled += (size_t)n;
   }
-  s->bytes_out += filled;
   j->number = (double)filled;
 }
 
@@ -144,27 +143,45 @@ static void fill_gzip(layer_stream *s, job *j, uint8_t *out, size_t capacity) {
       return fail(j, 0, "ERR_GZIP_TRUNCATED", "the gzip data ends early");
     }
   }
-  s->bytes_out += filled;
   j->number = (double)filled;
 }
 
 typedef struct {
   layer_stream *stream;
+  uint64_t number;
   uint8_t *out;
   size_t capacity;
+  uint64_t bytes_in; /* packed bytes read when this fill ended */
 } fill_args;
 
 static void fill_execute(job *j) {
   fill_args *a = j->data;
-  if (a->stream->gzip)
-    fill_gzip(a->stream, j, a->out, a->capacity);
+  layer_stream *s = a->stream;
+  turnstile_enter(&s->order, a->number);
+  if (s->failed)
+    fail(j, 0, "ERR_STREAM_FAILED", "an earlier read failed");
+  else if (s->gzip)
+    fill_gzip(s, j, a->out, a->capacity);
   else
-    fill_plain(a->stream, j, a->out, a->capacity);
+    fill_plain(s, j, a->out, a->capacity);
+  if (j->message != NULL) s->failed = 1;
+  a->bytes_in = s->bytes_in;
+  turnstile_leave(&s->order);
+}
+
+static napi_value fill_result(napi_env env, job *j) {
+  napi_value result, value;
+  napi_create_object(env, &result);
+  napi_create_double(env, j->number, &value);
+  napi_set_named_property(env, result, "length", value);
+  napi_create_double(env, (double)((fill_args *)j->data)->bytes_in, &value);
+  napi_set_named_property(env, result, "bytesIn", value);
+  return result;
 }
 
 static void fill_cleanup(job *j) {
   fill_args *a = j->data;
-  a->stream->busy = 0;
+  turnstile_settle(&a->stream->order);
   free(a);
 }
 
@@ -173,6 +190,7 @@ static void stream_free(napi_env env, void *data, void *hint) {
   (void)hint;
   layer_stream *s = data;
   EVP_MD_CTX_free(s->digest);
+  turnstile_destroy(&s->order);
   free(s);
 }
 
@@ -192,6 +210,7 @@ static napi_value stream_open(napi_env env, napi_callback_info info) {
   }
   layer_stream *s = calloc(1, sizeof *s);
   if (s == NULL) return throw_range(env, "out of memory");
+  turnstile_init(&s->order);
   s->fd = fd;
   s->gzip = gzip;
   s->digest = EVP_MD_CTX_new();
@@ -207,7 +226,7 @@ static napi_value stream_open(napi_env env, napi_callback_info info) {
   return handle;
 }
 
-/* layerStreamFill(handle, buffer, capacity): Promise<bytes>; fewer than capacity only at the end. */
+/* layerStreamFill(handle, buffer, capacity): Promise<{length, bytesIn}>; short only at the end. */
 static napi_value stream_fill(napi_env env, napi_callback_info info) {
   size_t argc = 3, length;
   napi_value argv[3];
@@ -221,17 +240,18 @@ static napi_value stream_fill(napi_env env, napi_callback_info info) {
   layer_stream *s = handle;
   if (!(capacity >= 1 && capacity <= (double)length))
     return throw_range(env, "capacity is out of range");
-  if (s->busy) return throw_range(env, "the stream is busy");
   fill_args *a = calloc(1, sizeof *a);
   job *j = calloc(1, sizeof *j);
   if (a == NULL || j == NULL) abort();
-  *a = (fill_args){.stream = s, .out = out, .capacity = (size_t)capacity};
-  *j = (job){.execute = fill_execute, .cleanup = fill_cleanup, .data = a};
-  s->busy = 1;
+  *a = (fill_args){.stream = s,
+                   .number = turnstile_take(&s->order),
+                   .out = out,
+                   .capacity = (size_t)capacity};
+  *j = (job){.execute = fill_execute, .result = fill_result, .cleanup = fill_cleanup, .data = a};
   return job_start(env, j, argv, 2);
 }
 
-/* layerStreamResult(handle): { digest: Buffer of the packed bytes so far, bytesIn, bytesOut }. */
+/* layerStreamResult(handle): { digest: Buffer of the packed bytes so far }; no fill may run. */
 static napi_value stream_result(napi_env env, napi_callback_info info) {
   size_t argc = 1;
   napi_value argv[1], result, value;
@@ -241,7 +261,7 @@ static napi_value stream_result(napi_env env, napi_callback_info info) {
   napi_get_cb_info(env, info, &argc, argv, NULL, NULL);
   if (argc < 1 || !arg_external(env, argv[0], &handle)) return NULL;
   layer_stream *s = handle;
-  if (s->busy) return throw_range(env, "the stream is busy");
+  if (!turnstile_idle(&s->order)) return throw_range(env, "the stream is busy");
   EVP_MD_CTX *snapshot = EVP_MD_CTX_new();
   if (snapshot == NULL || EVP_MD_CTX_copy_ex(snapshot, s->digest) != 1 ||
       EVP_DigestFinal_ex(snapshot, md, &md_len) != 1) {
@@ -252,10 +272,6 @@ static napi_value stream_result(napi_env env, napi_callback_info info) {
   napi_create_object(env, &result);
   napi_create_buffer_copy(env, md_len, md, &copy, &value);
   napi_set_named_property(env, result, "digest", value);
-  napi_create_double(env, (double)s->bytes_in, &value);
-  napi_set_named_property(env, result, "bytesIn", value);
-  napi_create_double(env, (double)s->bytes_out, &value);
-  napi_set_named_property(env, result, "bytesOut", value);
   return result;
 }
 

@@ -3,18 +3,19 @@ import { createReadStream } from 'node:fs';
 import type { FileHandle } from 'node:fs/promises';
 import { pipeline, Readable, Transform } from 'node:stream';
 import zlib from 'node:zlib';
-import type { Addon } from '../../../native/addon.ts';
+import type { Addon, FillResult } from '../../../native/addon.ts';
 import { type Digest, digestAlgorithm } from '../../core/digest.ts';
 import { BuilderdError, errnoOf } from '../../core/errors.ts';
 import type { Compression } from '../../core/oci.ts';
 
 /** The plain bytes of one layer blob, and the digest of the packed ones. */
 export interface PlainStream {
-  /** Fills the buffer's first `capacity` bytes; fewer only at the end. Not to be called in parallel. */
-  fill(into: Buffer, capacity: number): Promise<number>;
-  /** Packed bytes read so far. */
-  readonly bytesIn: number;
-  /** Digest of the packed bytes; complete once fill() gave less than asked. */
+  /**
+   * Fills the buffer's first `capacity` bytes; fewer only at the end. Several calls may be under
+   * way: they run in order. `bytesIn`: packed bytes read by then.
+   */
+  fill(into: Buffer, capacity: number): Promise<FillResult>;
+  /** Digest of the packed bytes; complete once every fill() is done and one gave less than asked. */
   digest(): Digest;
 }
 
@@ -44,20 +45,11 @@ function openNative({
     return undefined;
   const stream = addon.layerStreamOpen(handle.fd, compression === 'gzip');
   if (stream === null) return undefined;
-  let bytesIn = 0;
   return {
-    async fill(into, capacity) {
-      const filled = await addon
-        .layerStreamFill(stream, into, capacity)
-        .catch((reason: unknown) => {
-          throw streamFault(reason);
-        });
-      bytesIn = addon.layerStreamResult(stream).bytesIn;
-      return filled;
-    },
-    get bytesIn() {
-      return bytesIn;
-    },
+    fill: (into, capacity) =>
+      addon.layerStreamFill(stream, into, capacity).catch((reason: unknown) => {
+        throw streamFault(reason);
+      }),
     digest: () => `sha256:${addon.layerStreamResult(stream).digest.toString('hex')}` as Digest,
   };
 }
@@ -86,25 +78,28 @@ function openNode({ handle, compression, expected }: PlainStreamOptions): PlainS
   else pipeline(packed, tap, plain, onEnd);
   const chunks = Readable.prototype[Symbol.asyncIterator].call(output);
   let rest: Buffer = Buffer.alloc(0);
-  return {
-    async fill(into, capacity) {
-      let filled = 0;
-      while (filled < capacity) {
-        if (rest.length === 0) {
-          const next = await chunks.next().catch((reason: unknown) => {
-            throw streamFault(reason);
-          });
-          if (next.done === true) break;
-          rest = next.value as Buffer;
-        }
-        const count = rest.copy(into, filled, 0, Math.min(rest.length, capacity - filled));
-        filled += count;
-        rest = rest.subarray(count);
+  async function fillNow(into: Buffer, capacity: number): Promise<FillResult> {
+    let length = 0;
+    while (length < capacity) {
+      if (rest.length === 0) {
+        const next = await chunks.next().catch((reason: unknown) => {
+          throw streamFault(reason);
+        });
+        if (next.done === true) break;
+        rest = next.value as Buffer;
       }
+      const count = rest.copy(into, length, 0, Math.min(rest.length, capacity - length));
+      length += count;
+      rest = rest.subarray(count);
+    }
+    return { length, bytesIn };
+  }
+  let last: Promise<unknown> = Promise.resolve();
+  return {
+    fill(into, capacity) {
+      const filled = last.then(() => fillNow(into, capacity));
+      last = filled;
       return filled;
-    },
-    get bytesIn() {
-      return bytesIn;
     },
     digest: () => `${algorithm}:${hash.copy().digest('hex')}` as Digest,
   };

@@ -62,6 +62,17 @@ export async function readLayer(
   }
 }
 
+interface Filled {
+  readonly slab: Buffer;
+  readonly length: number;
+  readonly bytesIn: number;
+  /** Kept here, not thrown: the one before it may still be waited for. */
+  readonly fault?: { readonly reason: unknown };
+}
+
+/** Reads that are asked for ahead: unpacking never waits for this thread to come round. */
+const FILLS_AHEAD = 2;
+
 async function pump(
   layer: LayerSource,
   stream: PlainStream,
@@ -70,25 +81,22 @@ async function pump(
   const { slabs } = options;
   const plainDigest = openDigestLike(options.addon, layer.diffId);
   let plainBytes = 0;
-  let hashed: Promise<void> = Promise.resolve();
-  let next = startFill(stream, slabs);
+  const filling = Array.from({ length: FILLS_AHEAD }, () => startFill(stream, slabs));
   /** Jobs that still use a slab; the first fault among them is kept for the loop. */
   const running = new Set<Promise<void>>();
-  let fault: { reason: unknown } | undefined;
-  /** The slab that this function itself holds. */
-  let held: Buffer | undefined;
+  let fault: Filled['fault'];
   try {
-    for (;;) {
-      const { slab, length } = await next;
-      held = slab;
+    for (let next = filling[0]; next !== undefined; next = filling[0]) {
+      const { slab, length, bytesIn, fault: readFault } = await next;
+      fault ??= readFault;
       if (fault !== undefined) throw fault.reason;
       throwIfAborted(options.signal, `read layer ${layer.digest}`);
       if (length === 0) break;
       plainBytes += length;
-      checkBomb(layer, plainBytes, stream.bytesIn, options);
-      next = startFill(stream, slabs);
-      held = undefined;
-      hashed = hashed.then(() => plainDigest.update(slab, length));
+      checkBomb(layer, plainBytes, bytesIn, options);
+      filling.shift();
+      filling.push(startFill(stream, slabs));
+      const hashed = plainDigest.update(slab, length);
       const job = useSlab(hashed, options.onSlab(slab, length), () => slabs.give(slab));
       running.add(job);
       job.then(
@@ -98,28 +106,24 @@ async function pump(
           running.delete(job);
         },
       );
-      options.onBytes(stream.bytesIn);
+      options.onBytes(bytesIn);
     }
   } finally {
-    const [filled] = await Promise.allSettled([next, ...running]);
-    if (held !== undefined) slabs.give(held);
-    else if (filled.status === 'fulfilled') slabs.give(filled.value.slab);
+    // Jobs first: they give back the slabs that the last fills wait for.
+    await Promise.allSettled(running);
+    for (const { slab } of await Promise.all(filling)) slabs.give(slab);
   }
-  if (fault !== undefined) throw (fault as { reason: unknown }).reason;
+  if (fault !== undefined) throw (fault as { readonly reason: unknown }).reason;
   checkDigest(plainDigest.digest(), layer.diffId, `layer ${layer.digest}: its unpacked bytes`);
   return plainBytes;
 }
 
-async function startFill(
-  stream: PlainStream,
-  slabs: SlabPool,
-): Promise<{ slab: Buffer; length: number }> {
+async function startFill(stream: PlainStream, slabs: SlabPool): Promise<Filled> {
   const slab = await slabs.take();
   try {
-    return { slab, length: await stream.fill(slab, slabs.dataBytes) };
+    return { slab, ...(await stream.fill(slab, slabs.dataBytes)) };
   } catch (reason) {
-    slabs.give(slab);
-    throw reason;
+    return { slab, length: 0, bytesIn: 0, fault: { reason } };
   }
 }
 
