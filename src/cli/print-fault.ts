@@ -20,7 +20,11 @@ export function printFault(reason: unknown, io: Io, { json, debug }: FaultOption
   } else {
     io.stderr.write(`builderd: ${oneLine(fault.message)}\nnext: ${oneLine(hint)}\n`);
   }
-  if (debug) io.stderr.write(`${inspect(reason, { depth: 8 })}\n`);
+  if (debug) {
+    // A cause may quote foreign bytes as they are: each line is escaped like any other text.
+    const lines = inspect(reason, { depth: 8 }).split('\n');
+    io.stderr.write(`${lines.map(oneLine).join('\n')}\n`);
+  }
   return exit;
 }
 

@@ -20,6 +20,14 @@ function print(
   return { code, ...output };
 }
 
+test('printFault() --debug lets no foreign byte of a cause reach the terminal', () => {
+  const cause = new SyntaxError('Unexpected token "\x1b]0;owned\x07\u009b2J" in JSON');
+  const fault = new BuilderdError('source.invalid', 'Cannot read it: not JSON', { cause });
+  const { stderr } = print(fault, { debug: true });
+  assert.match(stderr, /owned/);
+  assert.doesNotMatch(stderr, /[^\P{C}\n]/u);
+});
+
 test('printFault() writes one line with the fault and one with the next step', () => {
   const fault = new BuilderdError('source.not_found', 'Cannot pull x: no such tag');
   assert.deepEqual(print(fault), {
