@@ -11,6 +11,8 @@ export class Space {
   #free: BlockRun[];
   #first = 0;
   #end: number;
+  /** No run before this one had so many blocks; runs only get shorter. */
+  #searched = { count: 0, upTo: 0 };
 
   constructor(free: readonly BlockRun[], end: number) {
     this.#free = [...free];
@@ -39,15 +41,21 @@ export class Space {
     return run.start;
   }
 
-  /** `count` consecutive blocks: the first free run that is long enough, else the tail. */
+  /**
+   * `count` consecutive blocks: the first free run that is long enough, else the tail. Thousands
+   * of calls with one count look at a million crumbs of a hostile image once, not each.
+   */
   takeRun(count: number): number {
-    for (let at = this.#first; at < this.#free.length; at += 1) {
+    const known = count >= this.#searched.count ? this.#searched.upTo : 0;
+    for (let at = Math.max(this.#first, known); at < this.#free.length; at += 1) {
       const run = this.#free[at];
       if (run === undefined || run.count < count) continue;
+      this.#searched = { count, upTo: at };
       if (run.count === count) this.#free.splice(at, 1);
       else this.#free[at] = { start: run.start + count, count: run.count - count };
       return run.start;
     }
+    this.#searched = { count, upTo: this.#free.length };
     return this.#takeTail(count);
   }
 
@@ -69,6 +77,7 @@ export class Space {
       if (last !== undefined && this.#first < this.#free.length) {
         if (last.start + last.count === this.#end) {
           this.#free.pop();
+          this.#searched.upTo = Math.min(this.#searched.upTo, this.#free.length);
           this.#end = last.start;
           continue;
         }
