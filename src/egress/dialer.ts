@@ -8,7 +8,7 @@ import {
   type SecureContext,
 } from 'node:tls';
 import { callbackify } from 'node:util';
-import { Agent, type buildConnector } from 'undici';
+import type { Agent, buildConnector } from 'undici';
 import { BuilderdError } from '../core/errors.ts';
 import { type AddressBytes, classifyAddress, formatAddress, parseAddress } from './address.ts';
 import type { EgressAllowList } from './allow-list.ts';
@@ -89,7 +89,9 @@ export function createDialer(options: DialerOptions): Dialer {
   // By content: the same files read again are the same settings, and share connections.
   const agents = new Map<string, Agent>();
 
-  const agentFor = (tls: TlsProfile): Agent => {
+  const agentFor = async (tls: TlsProfile): Promise<Agent> => {
+    // Loaded when first needed: a build from the store never dials, and should not pay for it.
+    const { Agent } = await import('undici');
     const key = JSON.stringify([tls.ca, tls.clientCert, tls.skipVerify]);
     const known = agents.get(key);
     if (known !== undefined) return known;
@@ -112,8 +114,8 @@ export function createDialer(options: DialerOptions): Dialer {
   };
 
   return {
-    request: (url, request) =>
-      requestOnce(agentFor(request.tls ?? DEFAULT_TLS), url, request, limits),
+    request: async (url, request) =>
+      requestOnce(await agentFor(request.tls ?? DEFAULT_TLS), url, request, limits),
     async [Symbol.asyncDispose]() {
       const open = [...agents.values()];
       agents.clear();
