@@ -1,8 +1,49 @@
 import assert from 'node:assert/strict';
+import { mkdtempDisposable, open } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
 import { test } from 'node:test';
 import fc from 'fast-check';
+import { BlockWriter } from '../../src/rootfs/ext4/block-writer.ts';
+import { InodeTable } from '../../src/rootfs/ext4/inode-table.ts';
 import { Space } from '../../src/rootfs/ext4/space.ts';
+import { TreeWriter } from '../../src/rootfs/ext4/tree-writer.ts';
 import type { BlockRun } from '../../src/rootfs/store/block-file.ts';
+import { plainTree } from '../fixtures/plain-tree.ts';
+
+/** Counts the blocks that wait in memory. */
+class CountingWriter extends BlockWriter {
+  waiting = 0;
+  most = 0;
+
+  override block(number: number): Buffer {
+    this.most = Math.max(this.most, ++this.waiting);
+    return super.block(number);
+  }
+
+  override async drain(): Promise<void> {
+    await super.drain();
+    this.waiting = 0;
+  }
+}
+
+test('B41 a directory of 20,000 symlinks with a block each does not gather them in memory', async () => {
+  await using dir = await mkdtempDisposable(path.join(tmpdir(), 'builderd-ext4-'));
+  await using handle = await open(path.join(dir.path, 'disk'), 'wx+');
+  const names = Array.from({ length: 20_000 }, (_, at): [string, string] => [
+    `l${at}`,
+    'x'.repeat(100),
+  ]);
+  const { tree } = plainTree(Object.fromEntries(names));
+  const { signal } = new AbortController();
+  const writer = new CountingWriter(handle, signal);
+  const space = new Space([], 2000);
+  const table = new InodeTable();
+  const input = { space, writer, table, fsSeed: 1, hashSeed: Buffer.alloc(16) };
+  await new TreeWriter({ ...input, lostFound: false, timestampSec: 0, signal }).write(tree);
+  assert.ok(space.end > 22_000);
+  assert.ok(writer.most < 1000, `${writer.most} blocks waited`);
+});
 
 /** Free runs of the given lengths from block 2,000 on, one used block between two. */
 function runsOf(lengths: readonly number[]): { runs: BlockRun[]; end: number } {

@@ -103,7 +103,7 @@ export class TreeWriter {
     ];
     for (let next = pending.pop(); next !== undefined; next = pending.pop()) {
       throwIfAborted(signal, 'write the ext4 image');
-      const found = this.#writeDirectory(next);
+      const found = await this.#writeDirectory(next);
       for (const directory of found.reverse()) pending.push(directory);
       if (writer.isFull) await writer.drain();
     }
@@ -112,8 +112,9 @@ export class TreeWriter {
   }
 
   /** Writes one directory and the inodes of everything in it; returns its subdirectories. */
-  #writeDirectory(directory: PendingDirectory): PendingDirectory[] {
+  async #writeDirectory(directory: PendingDirectory): Promise<PendingDirectory[]> {
     const { node, ino } = directory;
+    const { writer } = this.#input;
     const entries: DirectoryEntry[] = [];
     const subdirectories: PendingDirectory[] = [];
     let adopted = 0;
@@ -130,6 +131,8 @@ export class TreeWriter {
       if (child.inode.kind === 'dir') {
         subdirectories.push({ node: child, ino: number, parent: ino, path });
       }
+      // One directory may hold two million symlinks or attributes with a block each.
+      if (writer.isFull) await writer.drain();
     }
     if (adopted > 0) entries.sort((a, b) => (a.name < b.name ? -1 : 1));
     this.#writeDirectoryInode(directory, entries, subdirectories.length + adopted);
