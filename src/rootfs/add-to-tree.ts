@@ -5,6 +5,7 @@ import type { TreeAddition } from './guest/plan-guest-files.ts';
 import { type MergeNode, newInode, newNode } from './merge/node.ts';
 import type { SealedTree } from './merge/seal.ts';
 import { BLOCK_SIZE, type BlockFile } from './store/block-file.ts';
+import { writeAll } from './store/piece-writer.ts';
 import { lookup } from './tree-lookup.ts';
 
 /**
@@ -57,7 +58,8 @@ async function store(file: BlockFile, content: Buffer): Promise<number[]> {
   let logical = 0;
   for (const run of file.allocator.allocate(blocks)) {
     const from = logical * BLOCK_SIZE;
-    await file.handle.write(padded, from, run.count * BLOCK_SIZE, run.start * BLOCK_SIZE);
+    const bytes = padded.subarray(from, from + run.count * BLOCK_SIZE);
+    await writeAll(file.handle, bytes, run.start * BLOCK_SIZE);
     extents.push(logical, run.start, run.count);
     logical += run.count;
   }

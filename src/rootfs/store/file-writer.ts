@@ -109,8 +109,11 @@ export class FileWriter {
     // Only a sparse map of many odd pieces comes here. The block was never used in this slab:
     // freed blocks return between slabs, so no queued piece can overwrite it.
     const [run] = this.#allocate(block, 1);
-    if (run !== undefined)
-      writeSync(this.#file.handle.fd, this.#carry, 0, BLOCK_SIZE, run.start * BLOCK_SIZE);
+    if (run === undefined) return;
+    const at = run.start * BLOCK_SIZE;
+    for (let done = 0; done < BLOCK_SIZE; ) {
+      done += writeSync(this.#file.handle.fd, this.#carry, done, BLOCK_SIZE - done, at + done);
+    }
   }
 
   #place(block: number, count: number, from: number, bytes: number): void {

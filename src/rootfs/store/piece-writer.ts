@@ -54,7 +54,8 @@ export async function writePieces(
 
 const ZEROS = Buffer.alloc(BLOCK_SIZE);
 
-async function writeAll(handle: FileHandle, bytes: Buffer, position: number): Promise<void> {
+/** A nearly full disk takes a part of a write without a fault; the next one says ENOSPC. */
+export async function writeAll(handle: FileHandle, bytes: Buffer, position: number): Promise<void> {
   for (let done = 0; done < bytes.length; ) {
     const { bytesWritten } = await handle.write(bytes, done, bytes.length - done, position + done);
     done += bytesWritten;
