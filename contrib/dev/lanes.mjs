@@ -14,7 +14,7 @@ const ORACLES = [
   'apache2-utils',
   'libarchive-tools',
 ];
-const PEERS = ['isal', 'buildah', 'podman'];
+const PEERS = ['isal', 'buildah', 'podman', 'time'];
 
 const TEST = [...NATIVE, ...RUNTIME, ...BOOT, ...ORACLES];
 
@@ -43,6 +43,7 @@ export const APT_REASONS = {
   'libc6-dev': 'headers for the native parts',
   'libisal-dev': 'fast decompression for the native parts',
   isal: 'igzip, the decompression limit in the benchmark',
+  time: 'measures CPU time and peak memory in the benchmark',
   'golang-github-containerd-containerd-dev': "containerd's own protos, which ours are held against",
   umoci: 'a second reader of OCI images, to compare with',
   skopeo: 'a second registry client, to compare with',

@@ -80,6 +80,7 @@ export async function convertImage(options: ConvertOptions): Promise<ConvertResu
   const file: BlockFile = {
     handle: ext4?.handle ?? (await options.openScratch()),
     allocator: new FileBlockAllocator({ limit: blockLimit(limits, ext4) }),
+    isScratch: ext4 === undefined,
   };
   const fidelity = new FidelityLog();
   onProgress({ kind: 'phase', phase: 'convert', state: 'started' });

@@ -44,6 +44,8 @@ export function buildCommand(
   return {
     argv: [
       process.execPath,
+      // As the program's first line does when it is started by its own name.
+      '--max-semi-space-size=4',
       ...nodeOptions,
       PROGRAM,
       'build',

@@ -31,7 +31,10 @@ export class LayerIngest {
   constructor(options: LayerIngestOptions) {
     this.#o = options;
     this.#writer = new FileWriter(options.file);
-    this.#writeback = new Writeback(options.addon, options.file.handle);
+    this.#writeback = new Writeback(
+      options.file.isScratch === true ? undefined : options.addon,
+      options.file.handle,
+    );
     this.#parser = new TarParser(
       {
         entry: (entry) => this.#entry(entry),

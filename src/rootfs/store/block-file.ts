@@ -29,4 +29,6 @@ export interface BlockAllocator {
 export interface BlockFile {
   readonly handle: FileHandle;
   readonly allocator: BlockAllocator;
+  /** Gone when the conversion ends: writing it to disk early would only slow the others down. */
+  readonly isScratch?: boolean;
 }

@@ -20,7 +20,7 @@ export class SlabOutput {
   readonly #addon: Addon | undefined;
   readonly #source: BlockFile;
   readonly #target: FileHandle;
-  readonly #slabs = new SlabPool(4, SLAB_BYTES, 0);
+  readonly #slabs = new SlabPool(8, SLAB_BYTES, 0);
   readonly #digest;
   readonly #writeback: Writeback;
   #slab: Buffer = Buffer.alloc(0);
