@@ -5,13 +5,8 @@ import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { encodeLayer } from '../fixtures/images/encode-layer.ts';
 import { writeImageLayout } from '../fixtures/images/image-layout.ts';
-import {
-  LINK_TRAPS,
-  METADATA_TRAPS,
-  NAME_TRAPS,
-  REPLACEMENT_TRAPS,
-  WHITEOUT_TRAPS,
-} from '../fixtures/images/traps.ts';
+import { METADATA_TRAPS, NAME_TRAPS } from '../fixtures/images/metadata-traps.ts';
+import { LINK_TRAPS, REPLACEMENT_TRAPS, WHITEOUT_TRAPS } from '../fixtures/images/traps.ts';
 import { assertExact, owned } from '../fixtures/oracle/assert-exact.ts';
 import { diffTrees } from '../fixtures/oracle/diff-trees.ts';
 import { type KernelOracle, startKernelOracle } from '../fixtures/oracle/kernel-view.ts';
