@@ -27,6 +27,7 @@ export class SlabOutput {
   #used = 0;
   #reads = new PieceList();
   #position = 0;
+  #filled: Promise<unknown> = Promise.resolve();
   #hashed: Promise<void> = Promise.resolve();
   #written: Promise<void> = Promise.resolve();
 
@@ -66,7 +67,7 @@ export class SlabOutput {
 
   /** Waits for jobs under way after a fault, so that no buffer or descriptor is still in use. */
   async settle(): Promise<void> {
-    await Promise.allSettled([this.#hashed, this.#written]);
+    await Promise.allSettled([this.#filled, this.#hashed, this.#written]);
   }
 
   async #putLarge(bytes: Buffer): Promise<void> {
@@ -122,6 +123,7 @@ export class SlabOutput {
     this.#slab = Buffer.alloc(0);
     this.#position += length;
     const filled = readPieces(this.#addon, this.#source.handle, slab, reads);
+    this.#filled = Promise.allSettled([this.#filled, filled]);
     this.#hashed = Promise.all([this.#hashed, filled]).then(() =>
       this.#digest.update(slab, length),
     );
