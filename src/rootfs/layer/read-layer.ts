@@ -94,7 +94,7 @@ async function pump(
       if (length === 0) break;
       plainBytes += length;
       checkBomb(layer, plainBytes, bytesIn, options);
-      filling.shift();
+      filling.splice(0, 1);
       filling.push(startFill(stream, slabs));
       const hashed = plainDigest.update(slab, length);
       const job = useSlab(hashed, options.onSlab(slab, length), () => slabs.give(slab));
@@ -113,7 +113,7 @@ async function pump(
     await Promise.allSettled(running);
     for (const { slab } of await Promise.all(filling)) slabs.give(slab);
   }
-  if (fault !== undefined) throw (fault as { readonly reason: unknown }).reason;
+  if (fault !== undefined) throw fault.reason;
   checkDigest(plainDigest.digest(), layer.diffId, `layer ${layer.digest}: its unpacked bytes`);
   return plainBytes;
 }
