@@ -94,7 +94,8 @@ async function pump(
       if (length === 0) break;
       plainBytes += length;
       checkBomb(layer, plainBytes, bytesIn, options);
-      filling.splice(0, 1);
+      // Awaited above.
+      void filling.shift();
       filling.push(startFill(stream, slabs));
       const hashed = plainDigest.update(slab, length);
       const job = useSlab(hashed, options.onSlab(slab, length), () => slabs.give(slab));
