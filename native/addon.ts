@@ -36,6 +36,8 @@ export interface Addon {
    * block is padded with zeros to its end.
    */
   writePieces(fd: number, source: Buffer, pieces: Float64Array, count: number): Promise<number>;
+  /** Zeroed memory that starts at a page, as O_DIRECT wants it (open(2)). At least 4096 bytes. */
+  alignedBuffer(size: number): Buffer;
   /** The same triples the other way round; a piece beyond the end of the file is ENODATA. */
   readPieces(fd: number, target: Buffer, pieces: Float64Array, count: number): Promise<number>;
   /** Asks the kernel to begin writing a range to disk (sync_file_range(2)); a hint only. */

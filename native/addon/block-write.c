@@ -186,8 +186,34 @@ static napi_value start_writeback(napi_env env, napi_callback_info info) {
   return job_start(env, j, NULL, 0);
 }
 
+static void free_aligned(napi_env env, void *data, void *hint) {
+  (void)env;
+  (void)hint;
+  free(data);
+}
+
+/* alignedBuffer(size): Buffer whose memory starts at a page, as O_DIRECT wants it (open(2)). */
+static napi_value aligned_buffer(napi_env env, napi_callback_info info) {
+  size_t argc = 1;
+  napi_value argv[1], value;
+  double size;
+  napi_get_cb_info(env, info, &argc, argv, NULL, NULL);
+  if (argc < 1 || !arg_double(env, argv[0], &size)) return NULL;
+  if (!(size >= BLOCK && size <= 1 << 30)) return throw_range(env, "size is out of range");
+  size_t bytes = ((size_t)size + BLOCK - 1) / BLOCK * BLOCK;
+  void *memory = aligned_alloc(BLOCK, bytes);
+  if (memory == NULL) return throw_range(env, "out of memory");
+  memset(memory, 0, bytes);
+  if (napi_create_external_buffer(env, (size_t)size, memory, free_aligned, NULL, &value) != napi_ok) {
+    free(memory);
+    return throw_range(env, "cannot make a Buffer");
+  }
+  return value;
+}
+
 void init_block_write(napi_env env, napi_value exports) {
   export_function(env, exports, "writePieces", write_pieces);
+  export_function(env, exports, "alignedBuffer", aligned_buffer);
   export_function(env, exports, "readPieces", read_pieces);
   export_function(env, exports, "startWriteback", start_writeback);
 }

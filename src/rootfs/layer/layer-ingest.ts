@@ -26,6 +26,8 @@ export class LayerIngest {
   readonly #writer: FileWriter;
   readonly #writeback: Writeback;
   #storing: MergeInode | undefined;
+  /** Lists to use again: a new one for each slab is 24 KiB of garbage. */
+  readonly #spare: PieceList[] = [];
   #writes: Promise<void> = Promise.resolve();
 
   constructor(options: LayerIngestOptions) {
@@ -50,7 +52,7 @@ export class LayerIngest {
 
   /** Parses at once; the promise settles when the slab's data is written. */
   async take(slab: Buffer, length: number): Promise<void> {
-    const pieces = new PieceList();
+    const pieces = this.#spare.pop() ?? new PieceList();
     this.#writer.useSlab(slab, this.#o.slabDataBytes, pieces);
     this.#parser.push(slab.subarray(0, length));
     if (pieces.count === 0) return;
@@ -59,6 +61,8 @@ export class LayerIngest {
       await this.#writeback.advance(pieces.bytes, this.#o.file.allocator.end);
     });
     await this.#writes;
+    pieces.clear();
+    this.#spare.push(pieces);
   }
 
   finish(): void {

@@ -5,11 +5,14 @@ export class SlabPool {
   /** Bytes of a slab that hold data; the rest is room for carries. */
   readonly dataBytes: number;
 
-  constructor(count: number, dataBytes: number, extraBytes: number) {
+  constructor(
+    count: number,
+    dataBytes: number,
+    extraBytes: number,
+    allocate = (bytes: number): Buffer => Buffer.allocUnsafeSlow(bytes),
+  ) {
     this.dataBytes = dataBytes;
-    this.#free = Array.from({ length: count }, () =>
-      Buffer.allocUnsafeSlow(dataBytes + extraBytes),
-    );
+    this.#free = Array.from({ length: count }, () => allocate(dataBytes + extraBytes));
   }
 
   take(): Promise<Buffer> {

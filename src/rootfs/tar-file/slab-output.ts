@@ -1,4 +1,3 @@
-import type { FileHandle } from 'node:fs/promises';
 import type { Addon } from '../../../native/addon.ts';
 import type { Digest } from '../../core/digest.ts';
 import { openDigest } from '../layer/digest-stream.ts';
@@ -6,11 +5,11 @@ import { SlabPool } from '../layer/slab-pool.ts';
 import type { BlockFile } from '../store/block-file.ts';
 import { eachRange, readPieces } from '../store/content.ts';
 import { PieceList } from '../store/piece-writer.ts';
-import { Writeback } from '../store/writeback.ts';
 import type { Inode } from '../tree.ts';
-import { BLOCK_SIZE } from '../store/block-file.ts';
+import type { OutputFile } from './output-file.ts';
 
 const SLAB_BYTES = 1024 * 1024;
+const SLABS = 8;
 
 /**
  * Writes a file from front to back, slab by slab: bytes given directly and content read from the
@@ -19,10 +18,9 @@ const SLAB_BYTES = 1024 * 1024;
 export class SlabOutput {
   readonly #addon: Addon | undefined;
   readonly #source: BlockFile;
-  readonly #target: FileHandle;
-  readonly #slabs = new SlabPool(8, SLAB_BYTES, 0);
+  readonly #target: OutputFile;
+  readonly #slabs: SlabPool;
   readonly #digest;
-  readonly #writeback: Writeback;
   #slab: Buffer = Buffer.alloc(0);
   #used = 0;
   #reads = new PieceList();
@@ -31,12 +29,14 @@ export class SlabOutput {
   #hashed: Promise<void> = Promise.resolve();
   #written: Promise<void> = Promise.resolve();
 
-  constructor(addon: Addon | undefined, source: BlockFile, target: FileHandle) {
+  constructor(addon: Addon | undefined, source: BlockFile, target: OutputFile) {
     this.#addon = addon;
     this.#source = source;
     this.#target = target;
     this.#digest = openDigest(addon, 'sha256');
-    this.#writeback = new Writeback(addon, target);
+    const allocate =
+      addon === undefined ? undefined : (bytes: number) => addon.alignedBuffer(bytes);
+    this.#slabs = new SlabPool(SLABS, SLAB_BYTES, 0, allocate);
   }
 
   /** Appends bytes. Await the result when there is one: a slab went out. */
@@ -127,18 +127,11 @@ export class SlabOutput {
     this.#hashed = Promise.all([this.#hashed, filled]).then(() =>
       this.#digest.update(slab, length),
     );
-    this.#written = Promise.all([this.#written, filled]).then(() =>
-      this.#write(slab, length, position),
-    );
-    const done = (): void => this.#slabs.give(slab);
-    Promise.all([this.#hashed, this.#written]).then(done, done);
-  }
-
-  async #write(slab: Buffer, length: number, position: number): Promise<void> {
-    for (let at = 0; at < length; ) {
-      const { bytesWritten } = await this.#target.write(slab, at, length - at, position + at);
-      at += bytesWritten;
-    }
-    await this.#writeback.advance(length, Math.floor((position + length) / BLOCK_SIZE));
+    // Positions are explicit: writes need not wait for each other.
+    const write = filled.then(() => this.#target.write(slab, length, position));
+    this.#written = Promise.all([this.#written, write]).then(() => undefined);
+    // Faults show in the loop and in finish(); until then nobody may call them unhandled.
+    void Promise.allSettled([this.#written]);
+    void Promise.allSettled([this.#hashed, write]).then(() => this.#slabs.give(slab));
   }
 }

@@ -8,6 +8,7 @@ import { encodeHeader, endOfArchive, padding } from '../../tar/writer.ts';
 import type { BlockFile } from '../store/block-file.ts';
 import type { Inode, MergedTree, TreeNode } from '../tree.ts';
 import { walkTree } from '../walk.ts';
+import { OutputFile } from './output-file.ts';
 import { SlabOutput } from './slab-output.ts';
 
 /** How many entries go by between two looks at the abort signal. */
@@ -23,7 +24,8 @@ export async function writeTar(
   target: FileHandle,
   { addon, signal }: { readonly addon: Addon | undefined; readonly signal: AbortSignal },
 ): Promise<{ sizeBytes: number; digest: Digest }> {
-  const output = new SlabOutput(addon, source, target);
+  await using file = await OutputFile.open(addon, target);
+  const output = new SlabOutput(addon, source, file);
   const firstNames = new Map<Inode, ByteString>();
   let count = 0;
   try {
