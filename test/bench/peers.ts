@@ -87,15 +87,22 @@ function containerdUnpack(stage: Stage, fixture: Fixture): Contestant {
   };
 }
 
-/** Snapshots that no other is built on, from ctr's table of KEY, PARENT, KIND. */
+/**
+ * Snapshots that no other is built on, from ctr's table of KEY, PARENT, KIND. An unfinished unpack
+ * leaves a key of two words: "extract-… sha256:…".
+ */
 function leavesOf(table: string): string[] {
   const rows = table
     .trim()
     .split('\n')
     .slice(1)
-    .map((line) => line.split(/\s+/));
-  const parents = new Set(rows.map(([, parent]) => parent));
-  return rows.map(([key = '']) => key).filter((key) => !parents.has(key));
+    .map((line) => {
+      const words = line.trim().split(/\s+/).slice(0, -1);
+      const key = words.splice(0, words[0]?.startsWith('extract-') === true ? 2 : 1).join(' ');
+      return { key, parent: words[0] };
+    });
+  const parents = new Set(rows.map(({ parent }) => parent));
+  return rows.map(({ key }) => key).filter((key) => !parents.has(key));
 }
 
 interface ContainerStorage {
