@@ -1,4 +1,3 @@
-import { setTimeout as delay } from 'node:timers/promises';
 import { mkdir, rm, symlink } from 'node:fs/promises';
 import { join } from 'node:path';
 import { removeMountsUnder } from '../../contrib/dev/mounts-under.ts';
@@ -6,7 +5,7 @@ import { runProgram } from '../../contrib/dev/run-program.ts';
 import type { Contestant } from './contestant.ts';
 import type { Fixture } from './fixtures.ts';
 import { coldContainerd } from './ours.ts';
-import { ctr, ctrArgv, referenceOf, sizeOf, type Stage } from './stage.ts';
+import { ctr, ctrArgv, fetchArguments, referenceOf, sizeOf, type Stage } from './stage.ts';
 
 /** Every peer that turns the image into a tree, a tar or a disk, each from the state it likes best. */
 export function imagePeers(stage: Stage, fixture: Fixture): Contestant[] {
@@ -57,52 +56,23 @@ function umociBundle(stage: Stage, fixture: Fixture): Contestant {
   };
 }
 
+/** A daemon of its own each time: nothing that an earlier run or fixture unpacked is found again. */
 function containerdUnpack(stage: Stage, fixture: Fixture): Contestant {
-  const { address, pid } = stage.containerd;
-  const snapshots = ['snapshots', '--snapshotter', 'overlayfs'];
+  const daemon = coldContainerd(stage);
   return {
     name: 'containerd unpack (overlayfs)',
     kind: 'unpack',
     fixture: fixture.name,
     ours: false,
-    prepare: () =>
-      Promise.resolve([
-        { argv: ctrArgv(address, [...snapshots, 'unpack', fixture.manifestDigest]) },
-      ]),
-    daemons: () => [pid],
-    // Layers that two fixtures share must not be found unpacked by the next run.
-    cleanup: async () => {
-      for (let failures = 0; ; ) {
-        const leaves = leavesOf(await ctr(stage, address, [...snapshots, 'list']));
-        if (leaves.length === 0) return;
-        try {
-          await ctr(stage, address, [...snapshots, 'remove', ...leaves]);
-        } catch (reason) {
-          // Seen once in a long run: containerd still held a child that its list no longer showed.
-          if (++failures > 20) throw reason;
-          await delay(1000, undefined, { signal: stage.signal });
-        }
-      }
+    async prepare() {
+      const address = await daemon.start();
+      await ctr(stage, address, fetchArguments(referenceOf(stage, fixture)));
+      const unpack = ['snapshots', '--snapshotter', 'overlayfs', 'unpack', fixture.manifestDigest];
+      return [{ argv: ctrArgv(address, unpack) }];
     },
+    daemons: () => daemon.pids(),
+    cleanup: () => daemon.stop(),
   };
-}
-
-/**
- * Snapshots that no other is built on, from ctr's table of KEY, PARENT, KIND. An unfinished unpack
- * leaves a key of two words: "extract-… sha256:…".
- */
-function leavesOf(table: string): string[] {
-  const rows = table
-    .trim()
-    .split('\n')
-    .slice(1)
-    .map((line) => {
-      const words = line.trim().split(/\s+/).slice(0, -1);
-      const key = words.splice(0, words[0]?.startsWith('extract-') === true ? 2 : 1).join(' ');
-      return { key, parent: words[0] };
-    });
-  const parents = new Set(rows.map(({ parent }) => parent));
-  return rows.map(({ key }) => key).filter((key) => !parents.has(key));
 }
 
 interface ContainerStorage {

@@ -62,7 +62,12 @@ export async function stock(stage: Stage, fixture: Fixture): Promise<void> {
     tag,
     signal: stage.signal,
   });
-  await ctr(stage, stage.containerd.address, ['content', 'fetch', '--plain-http', reference]);
+  await ctr(stage, stage.containerd.address, fetchArguments(reference));
+}
+
+/** Into containerd's content store only, nothing unpacked. */
+export function fetchArguments(reference: string): string[] {
+  return ['content', 'fetch', '--plain-http', reference];
 }
 
 export function ctrArgv(address: string, args: readonly string[]): [string, ...string[]] {
