@@ -96,6 +96,54 @@ export const ERRORS = {
     exit: 1,
     hint: 'Raise the time limit or make the build smaller.',
   },
+  'build.lost': platform(
+    503,
+    'The host or the service stopped while it ran; create the build again if it was not retried.',
+  ),
+
+  'quota.exceeded': {
+    status: 429,
+    fault: 'quota',
+    retryable: true,
+    exit: 1,
+    hint: 'Wait until running builds end, or ask the operator for a higher quota.',
+  },
+  'quota.denied': {
+    status: 403,
+    fault: 'quota',
+    retryable: false,
+    exit: 1,
+    hint: 'Ask for less, or ask the operator for a higher quota.',
+  },
+
+  'api.invalid': user(400, 'Correct the named field; the OpenAPI document describes the request.', 2),
+  'api.unauthenticated': user(401, 'Send a valid token as `Authorization: Bearer …`.', 2),
+  'api.forbidden': user(403, 'Use a token that may do this, or ask the operator.', 2),
+  'api.not_found': user(404, 'Check the id and the tenant; `builderctl builds list` shows yours.', 1),
+  'api.conflict': user(409, 'Read the current state, then decide again.'),
+  'api.too_large': user(413, 'Send less; the message names the limit.', 2),
+  'api.too_many': {
+    status: 429,
+    fault: 'quota',
+    retryable: true,
+    exit: 1,
+    hint: 'Send fewer requests; Retry-After says when the next one is welcome.',
+  },
+  'service.unavailable': platform(503, 'Try again in a few seconds; /health/ready says when.'),
+  'database.unavailable': platform(
+    503,
+    'Check the database that DATABASE_TYPE and DATABASE_URL name; builderd --test-database tells more.',
+    3,
+  ),
+  'database.schema': platform(
+    500,
+    'Run `builderd migrate`, or start the version of builderd that wrote this database.',
+    3,
+    false,
+  ),
+  'artifact.corrupt': platform(410, 'Build it again; the stored bytes are damaged.', 1, false),
+  'artifact.missing': platform(410, 'Build it again; the stored bytes are gone.', 1, false),
+
   'isolation.unavailable': platform(
     503,
     'Run `builderd doctor` to see what the host lacks.',

@@ -1,0 +1,115 @@
+import { type Static, Type } from 'typebox';
+
+const text = (maxLength: number, about: string) =>
+  Type.String({ maxLength, pattern: '^[^\\u0000]*$', description: about });
+const strict = { additionalProperties: false };
+
+const RegistryAuth = Type.Object(
+  {
+    username: Type.Optional(text(256, 'User name at the registry.')),
+    password: Type.Optional(text(4096, 'Password; write-only.')),
+    token: Type.Optional(text(16_384, 'Bearer token instead of user and password; write-only.')),
+  },
+  strict,
+);
+
+const GitAuth = Type.Object(
+  {
+    username: Type.Optional(text(256, 'User name.')),
+    password: Type.Optional(text(4096, 'Password; write-only.')),
+    token: Type.Optional(text(16_384, 'Token; write-only.')),
+    sshKey: Type.Optional(text(65_536, 'Private key; write-only.')),
+  },
+  strict,
+);
+
+/** What a caller asks for: the body of `POST /v1/builds`, and what a row's `request` holds. */
+export const BuildSpecSchema = Type.Object(
+  {
+    source: Type.Union([
+      Type.Object(
+        {
+          image: Type.Object(
+            {
+              reference: text(2048, 'Image reference, `debian:12` or `ghcr.io/a/b@sha256:…`.'),
+              auth: Type.Optional(RegistryAuth),
+            },
+            strict,
+          ),
+        },
+        strict,
+      ),
+      Type.Object(
+        {
+          git: Type.Object(
+            {
+              url: text(2048, 'Repository URL.'),
+              ref: Type.Optional(text(1024, 'Branch, tag or commit.')),
+              context: Type.Optional(text(4096, 'Directory in the repository.')),
+              auth: Type.Optional(GitAuth),
+            },
+            strict,
+          ),
+        },
+        strict,
+      ),
+      Type.Object(
+        {
+          archive: Type.Object(
+            {
+              url: text(2048, 'URL of a tar or zip archive.'),
+              type: Type.Optional(text(32, '`tar.gz`, `zip`, …')),
+              context: Type.Optional(text(4096, 'Directory in the archive.')),
+            },
+            strict,
+          ),
+        },
+        strict,
+      ),
+    ]),
+    target: Type.Optional(
+      Type.Object(
+        {
+          formats: Type.Optional(
+            Type.Array(Type.Union([Type.Literal('ext4'), Type.Literal('tar')]), {
+              minItems: 1,
+              maxItems: 2,
+              uniqueItems: true,
+              description: 'Default: ext4.',
+            }),
+          ),
+          sizeBytes: Type.Optional(
+            Type.Integer({ minimum: 0, maximum: 2 ** 50, description: 'Size of the ext4 disk; smallest that fits when absent.' }),
+          ),
+          extraBytes: Type.Optional(
+            Type.Integer({ minimum: 0, maximum: 2 ** 50, description: 'Free space beyond the content.' }),
+          ),
+          label: Type.Optional(text(16, 'ext4 volume label.')),
+          journal: Type.Optional(Type.Boolean()),
+          lostFound: Type.Optional(Type.Boolean()),
+          guestFiles: Type.Optional(Type.Boolean({ description: 'Add the guest contract.' })),
+          devices: Type.Optional(
+            Type.Union([Type.Literal('keep'), Type.Literal('standard'), Type.Literal('drop')]),
+          ),
+          sourceDateEpoch: Type.Optional(Type.Integer({ minimum: 0, maximum: 2 ** 34 })),
+        },
+        strict,
+      ),
+    ),
+    platform: Type.Optional(text(64, '`linux/amd64`, `linux/arm64/v8`; the host’s when absent.')),
+    pullPolicy: Type.Optional(
+      Type.Union([Type.Literal('always'), Type.Literal('missing'), Type.Literal('never')]),
+    ),
+    name: Type.Optional(text(200, 'For people.')),
+    labels: Type.Optional(
+      Type.Record(Type.String({ pattern: '^[A-Za-z0-9._/-]{1,128}$' }), text(1024, 'Value.'), {
+        maxProperties: 64,
+      }),
+    ),
+    priority: Type.Optional(Type.Integer({ minimum: -100, maximum: 100, description: 'Within the tenant; higher first.' })),
+    timeoutSeconds: Type.Optional(Type.Integer({ minimum: 1, maximum: 86_400 })),
+  },
+  { ...strict, $id: 'BuildSpec', description: 'What to build, and into what.' },
+);
+
+export type BuildSpec = Static<typeof BuildSpecSchema>;

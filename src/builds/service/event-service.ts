@@ -1,0 +1,53 @@
+import type { BuildId } from '../../core/ids.ts';
+import type { Call } from './build-service.ts';
+import type { Caller, TenantRef } from './caller.ts';
+
+export const EVENT_TYPES = [
+  'build.created',
+  'build.state',
+  'build.completed',
+  'build.failed',
+  'build.cancelled',
+  'build.deleted',
+  'quota.exceeded',
+  'tenant.updated',
+] as const;
+export type EventType = (typeof EVENT_TYPES)[number];
+
+export interface EventView {
+  /** Counts from 1 without gaps within the tenant; the cursor. */
+  readonly seq: number;
+  readonly type: EventType;
+  readonly buildId?: BuildId;
+  readonly at: number;
+  readonly data: Readonly<Record<string, string | number | boolean>>;
+}
+
+export interface WebhookView {
+  readonly id: string;
+  readonly url: string;
+  readonly events: readonly EventType[];
+  readonly active: boolean;
+  readonly createdAt: number;
+  readonly lastDelivery?: { readonly at: number; readonly status?: number; readonly error?: string };
+}
+
+export interface EventService {
+  read(
+    tenant: TenantRef,
+    options: Call & { readonly after: number; readonly limit: number },
+  ): Promise<readonly EventView[]>;
+  /** Batches from `after` on, as they come, until the signal. */
+  follow(
+    tenant: TenantRef,
+    options: Call & { readonly after: number },
+  ): AsyncIterable<readonly EventView[]>;
+  createWebhook(
+    caller: Caller,
+    tenant: TenantRef,
+    input: { readonly url: string; readonly events: readonly EventType[] },
+    call: Call,
+  ): Promise<{ readonly webhook: WebhookView; /** Shown once. */ readonly secret: string }>;
+  listWebhooks(tenant: TenantRef, call: Call): Promise<readonly WebhookView[]>;
+  deleteWebhook(caller: Caller, tenant: TenantRef, id: string, call: Call): Promise<void>;
+}

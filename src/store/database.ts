@@ -1,0 +1,37 @@
+import type { Kysely, RawBuilder, Transaction } from 'kysely';
+import type { DialectName } from './dialect-name.ts';
+import type { Schema } from './schema.ts';
+
+/** A connection or a transaction: what the functions of this room take as their first argument. */
+export interface Db {
+  readonly dialect: DialectName;
+  readonly k: Kysely<Schema> | Transaction<Schema>;
+  /** Milliseconds since 1970 by the database's clock: the only clock that decides claims. */
+  readonly now: RawBuilder<number>;
+}
+
+/** An open database. Every method throws `database.unavailable` when it cannot be reached in time. */
+export interface Database extends Db, AsyncDisposable {
+  /**
+   * All or nothing. `body` only awaits the database. On PostgreSQL it runs again, at most three
+   * times, after a serialization failure or a deadlock, and must have no other effect.
+   */
+  transaction<T>(body: (tx: Db) => Promise<T>, options: { readonly signal: AbortSignal }): Promise<T>;
+  /** Wakes listeners of `topic` in all processes, some time soon; carries no data. A hint only. */
+  ring(topic: DoorbellTopic): void;
+  /** Calls `listener` after a ring, and every `pollMs` at least. */
+  listen(topic: DoorbellTopic, listener: () => void, options?: { readonly pollMs?: number }): Disposable;
+  /** One round trip; for health. */
+  ping(options: { readonly signal: AbortSignal }): Promise<void>;
+}
+
+/** `queue`: new builds and freed slots; `control`: cancels and new limits; `logs`; `events`. */
+export type DoorbellTopic = 'queue' | 'control' | 'logs' | 'events';
+
+export type DatabaseConfig =
+  | { readonly type: 'sqlite'; readonly directory: string }
+  | {
+      readonly type: 'postgres';
+      /** `postgres://user:password@host/db?sslmode=…&pool_max_conns=…`; never logged. */
+      readonly url: string;
+    };
