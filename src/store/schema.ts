@@ -242,6 +242,8 @@ export interface WebhookRow {
   /** Signing secret, sealed. */
   sealed: Uint8Array;
   active: number;
+  /** Why deliveries were stopped; null while they are wanted. */
+  disabled_reason: string | null;
   created_at: number;
   updated_at: number;
 }

@@ -1,18 +1,9 @@
+import type { EventType } from '../../core/event-types.ts';
 import type { BuildId } from '../../core/ids.ts';
 import type { Call } from './build-service.ts';
 import type { Caller, TenantRef } from './caller.ts';
 
-export const EVENT_TYPES = [
-  'build.created',
-  'build.state',
-  'build.completed',
-  'build.failed',
-  'build.cancelled',
-  'build.deleted',
-  'quota.exceeded',
-  'tenant.updated',
-] as const;
-export type EventType = (typeof EVENT_TYPES)[number];
+export { EVENT_TYPES, type EventType } from '../../core/event-types.ts';
 
 export interface EventView {
   /** Counts from 1 without gaps within the tenant; the cursor. */
@@ -29,7 +20,11 @@ export interface WebhookView {
   readonly events: readonly EventType[];
   readonly active: boolean;
   readonly createdAt: number;
-  readonly lastDelivery?: { readonly at: number; readonly status?: number; readonly error?: string };
+  readonly lastDelivery?: {
+    readonly at: number;
+    readonly status?: number;
+    readonly error?: string;
+  };
 }
 
 export interface EventService {
@@ -47,7 +42,7 @@ export interface EventService {
     tenant: TenantRef,
     input: { readonly url: string; readonly events: readonly EventType[] },
     call: Call,
-  ): Promise<{ readonly webhook: WebhookView; /** Shown once. */ readonly secret: string }>;
+  ): Promise<{ readonly webhook: WebhookView /** Shown once. */; readonly secret: string }>;
   listWebhooks(tenant: TenantRef, call: Call): Promise<readonly WebhookView[]>;
   deleteWebhook(caller: Caller, tenant: TenantRef, id: string, call: Call): Promise<void>;
 }

@@ -215,6 +215,7 @@ const TABLES: Readonly<Record<string, { columns: Columns; key: readonly string[]
       events: 'text',
       sealed: 'bytes',
       active: 'int',
+      disabled_reason: 'text?',
       created_at: 'int',
       updated_at: 'int',
     },
@@ -284,6 +285,7 @@ const INDEXES: readonly {
 }[] = [
   { name: 'tenants_name', table: 'tenants', columns: ['name'], unique: true },
   { name: 'tokens_hash', table: 'tokens', columns: ['hash'], unique: true },
+  { name: 'tokens_tenant', table: 'tokens', columns: ['tenant_id'] },
   { name: 'builds_list', table: 'builds', columns: ['tenant_id', 'id'] },
   { name: 'builds_all', table: 'builds', columns: ['state', 'id'] },
   {
@@ -317,6 +319,7 @@ const INDEXES: readonly {
     unique: true,
   },
   { name: 'webhooks_tenant', table: 'webhooks', columns: ['tenant_id'] },
+  { name: 'webhook_deliveries_hook', table: 'webhook_deliveries', columns: ['webhook_id', 'id'] },
   {
     name: 'webhook_deliveries_due',
     table: 'webhook_deliveries',
@@ -325,6 +328,7 @@ const INDEXES: readonly {
   },
   { name: 'data_keys_tenant', table: 'data_keys', columns: ['tenant_id', 'created_at'] },
   { name: 'audit_time', table: 'audit', columns: ['at'] },
+  { name: 'audit_tenant', table: 'audit', columns: ['tenant_id', 'at'] },
 ];
 
 export async function up(db: Kysely<unknown>, { dialect }: MigrationContext): Promise<void> {
