@@ -11,6 +11,8 @@ export interface Quotas {
   readonly maxQueuedBuilds: number;
   /** Builds accepted in one UTC day. */
   readonly maxDailyBuilds: number;
+  /** Minutes that the builds of one UTC day may run, all together; none start after that. */
+  readonly maxDailyComputeMinutes: number;
   /** Longest deadline that a build may ask for. */
   readonly maxBuildMinutes: number;
   /** Deadline of a build that asks for none. */
@@ -37,6 +39,7 @@ const FREE: Quotas = {
   maxConcurrentBuilds: 1,
   maxQueuedBuilds: 100,
   maxDailyBuilds: 5,
+  maxDailyComputeMinutes: 25,
   maxBuildMinutes: 5,
   timeoutSeconds: 300,
   maxMemoryBytes: 512 * MIB,
@@ -58,6 +61,7 @@ const PRO: Quotas = {
   maxConcurrentBuilds: 3,
   maxQueuedBuilds: 500,
   maxDailyBuilds: 100,
+  maxDailyComputeMinutes: 1500,
   maxBuildMinutes: 15,
   timeoutSeconds: 900,
   maxMemoryBytes: 2 * GIB,
@@ -81,6 +85,7 @@ export const TIER_QUOTAS: Readonly<Record<Tier, Quotas>> = {
     maxConcurrentBuilds: 10,
     maxQueuedBuilds: 2000,
     maxDailyBuilds: 1000,
+    maxDailyComputeMinutes: 30_000,
     maxBuildMinutes: 30,
     timeoutSeconds: 1800,
     maxMemoryBytes: 8 * GIB,
@@ -98,6 +103,7 @@ export const TIER_QUOTAS: Readonly<Record<Tier, Quotas>> = {
     maxConcurrentBuilds: 50,
     maxQueuedBuilds: 10_000,
     maxDailyBuilds: 10_000,
+    maxDailyComputeMinutes: 600_000,
     maxBuildMinutes: 60,
     timeoutSeconds: 3600,
     maxMemoryBytes: 32 * GIB,

@@ -19,6 +19,7 @@ const KINDS: { readonly [K in QuotaName]: Kind } = {
   maxConcurrentBuilds: count(1, 10_000),
   maxQueuedBuilds: count(1, 1_000_000),
   maxDailyBuilds: count(1, 10_000_000),
+  maxDailyComputeMinutes: count(1, 1_000_000_000),
   maxBuildMinutes: count(1, 24 * 60),
   timeoutSeconds: count(1, 24 * 3600),
   maxMemoryBytes: bytes(64 * MIB),
