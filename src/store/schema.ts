@@ -15,6 +15,7 @@ export interface Schema {
   events: EventRow;
   log_segments: LogSegmentRow;
   blobs: BlobRow;
+  condemned_blobs: CondemnedBlobRow;
   build_artifacts: BuildArtifactRow;
   usage_daily: UsageDailyRow;
   quota_violations: QuotaViolationRow;
@@ -170,10 +171,21 @@ export interface BlobRow {
   size_bytes: number;
   /** On disk: more than size_bytes when encrypted. */
   stored_bytes: number;
+  /** Part of the stored name; a new one for every copy. */
+  generation: string;
   data_key_id: string | null;
-  state: 'present' | 'deleting' | 'missing' | 'corrupt';
+  state: 'present' | 'missing' | 'corrupt';
   created_at: number;
   verified_at: number | null;
+}
+
+/** A stored copy that no blob row names: removed when it has been here for the grace period. */
+export interface CondemnedBlobRow {
+  tenant_id: string;
+  digest: string;
+  generation: string;
+  stored_bytes: number;
+  condemned_at: number;
 }
 
 export interface BuildArtifactRow {

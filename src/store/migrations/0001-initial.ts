@@ -135,12 +135,23 @@ const TABLES: Readonly<Record<string, { columns: Columns; key: readonly string[]
       digest: 'text',
       size_bytes: 'int',
       stored_bytes: 'int',
+      generation: 'text',
       data_key_id: 'text?',
       state: 'text',
       created_at: 'int',
       verified_at: 'int?',
     },
     key: ['tenant_id', 'digest'],
+  },
+  condemned_blobs: {
+    columns: {
+      tenant_id: 'text',
+      digest: 'text',
+      generation: 'text',
+      stored_bytes: 'int',
+      condemned_at: 'int',
+    },
+    key: ['tenant_id', 'digest', 'generation'],
   },
   build_artifacts: {
     columns: {
@@ -308,7 +319,8 @@ const INDEXES: readonly {
     where: 'id_slot is not null',
   },
   { name: 'builds_deleted', table: 'builds', columns: ['deleted_at'], where: 'deleted_at is not null' },
-  { name: 'blobs_state', table: 'blobs', columns: ['state', 'created_at'] },
+  { name: 'blobs_verified', table: 'blobs', columns: ['verified_at'] },
+  { name: 'condemned_age', table: 'condemned_blobs', columns: ['condemned_at'] },
   { name: 'build_artifacts_blob', table: 'build_artifacts', columns: ['tenant_id', 'digest'] },
   { name: 'quota_violations_tenant', table: 'quota_violations', columns: ['tenant_id', 'created_at'] },
   { name: 'idempotency_age', table: 'idempotency_keys', columns: ['created_at'] },
