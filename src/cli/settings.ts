@@ -107,6 +107,13 @@ export const SETTINGS = {
   TRUSTED_REALMS: list(
     'Token servers, host:port, that may see the credentials of a registry elsewhere.',
   ),
+  MASTER_KEY_FILE: optionalPath(
+    'File with the key that seals secrets; one key a line, newest first.',
+  ),
+  MASTER_KEY: secret('The same keys as a value.'),
+  MASTER_KEY_COMMAND: text('', 'Program, with its arguments, that prints the same keys.'),
+  OPERATOR_TOKEN_FILE: optionalPath('File with the first operator token; printed once when unset.'),
+  WEBHOOK_ALLOW_HTTP: flag(false, 'Allow webhooks without TLS.'),
   EGRESS_ALLOW: list('Private addresses that may be dialled: host:port or CIDR.'),
 } as const;
 

@@ -1,4 +1,4 @@
-import { type Quotas, type Tier, TIER_QUOTAS, TIERS } from '../../core/quotas.ts';
+import { type Quotas, TIER_QUOTAS, TIERS } from '../../core/quotas.ts';
 import { readJsonObject, readOneOf } from '../row-values.ts';
 import { parseQuotaValue, QUOTA_NAMES } from './quota-values.ts';
 
@@ -8,7 +8,7 @@ import { parseQuotaValue, QUOTA_NAMES } from './quota-values.ts';
  */
 export function effectiveQuotas(
   tenant: {
-    readonly tier: Tier | string;
+    readonly tier: string;
     /** Parsed, or the JSON of the row. */
     readonly overrides: Partial<Quotas> | string;
   },
