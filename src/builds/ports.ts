@@ -1,6 +1,6 @@
-import type { FileHandle } from 'node:fs/promises';
 import type { Digest } from '../core/digest.ts';
 import type { Descriptor, Platform } from '../core/oci.ts';
+import type { OpenFile } from '../core/open-file.ts';
 import type { ProgressListener } from '../core/progress.ts';
 
 /** Where an image comes from, with its transport; made by `parseSource` in the sources room. */
@@ -23,7 +23,7 @@ export interface LayerBlob extends Descriptor {
   /** Digest of the uncompressed tar, from the image config. */
   readonly diffId: Digest;
   /** A fresh read-only descriptor at offset 0; may be called more than once. Bytes unverified. */
-  open(signal: AbortSignal): Promise<FileHandle>;
+  open(signal: AbortSignal): Promise<OpenFile>;
 }
 
 /** An image whose blobs are all in the store and stay there until disposal. */

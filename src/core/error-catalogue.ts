@@ -96,6 +96,13 @@ export const ERRORS = {
     exit: 1,
     hint: 'Raise the time limit or make the build smaller.',
   },
+  'build.oom': {
+    status: 422,
+    fault: 'quota',
+    retryable: false,
+    exit: 1,
+    hint: 'Make the image smaller, or ask the operator for more memory for each build.',
+  },
   'build.lost': platform(
     503,
     'The host or the service stopped while it ran; create the build again if it was not retried.',

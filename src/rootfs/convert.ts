@@ -1,4 +1,4 @@
-import type { FileHandle } from 'node:fs/promises';
+import type { OpenFile } from '../core/open-file.ts';
 import type { Addon } from '../../native/addon.ts';
 import type { ByteString } from '../core/bytes.ts';
 import { type Digest, digestHex, sha256 } from '../core/digest.ts';
@@ -30,8 +30,13 @@ export interface Ext4OutputOptions {
 
 /** An artifact to write, into an empty file open for reading and writing. */
 export type OutputSpec =
-  | { readonly format: 'ext4'; readonly handle: FileHandle; readonly options: Ext4OutputOptions }
-  | { readonly format: 'tar'; readonly handle: FileHandle };
+  | { readonly format: 'ext4'; readonly handle: OpenFile; readonly options: Ext4OutputOptions }
+  | {
+      readonly format: 'tar';
+      readonly handle: OpenFile;
+      /** The same file once more, opened with O_DIRECT by who may; else it is tried here. */
+      readonly direct?: OpenFile;
+    };
 
 /** What a caller may look at between the merge and the writing. */
 export interface TreeView {
@@ -44,7 +49,7 @@ export interface ConvertOptions {
   readonly layers: readonly LayerSource[];
   readonly outputs: readonly OutputSpec[];
   /** An empty, unlinked file for data while no ext4 output can hold it. The caller closes it. */
-  readonly openScratch: () => Promise<FileHandle>;
+  readonly openScratch: () => Promise<OpenFile>;
   readonly policy: LayerPolicy;
   readonly limits: ConversionLimits;
   readonly addon: Addon | undefined;
@@ -136,7 +141,10 @@ async function writeAll(
     }
     for (const output of options.outputs) {
       if (output.format !== 'tar') continue;
-      const { sizeBytes, digest } = await writeTar(tree, file, output.handle, options);
+      const { sizeBytes, digest } = await writeTar(tree, file, output.handle, {
+        ...options,
+        direct: output.direct,
+      });
       endings.push(finish(output, sizeBytes, Promise.resolve(digest)));
     }
   } finally {

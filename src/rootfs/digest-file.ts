@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import type { FileHandle } from 'node:fs/promises';
+import type { OpenFile } from '../core/open-file.ts';
 import type { Addon } from '../../native/addon.ts';
 import type { Digest } from '../core/digest.ts';
 import { BuilderdError } from '../core/errors.ts';
@@ -7,7 +7,7 @@ import { BuilderdError } from '../core/errors.ts';
 /** SHA-256 of a finished file. With the addon it runs beside the fsync and skips holes. */
 export async function digestFile(
   addon: Addon | undefined,
-  handle: FileHandle,
+  handle: OpenFile,
   size: number,
 ): Promise<Digest> {
   if (addon !== undefined) {

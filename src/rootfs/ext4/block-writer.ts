@@ -1,4 +1,4 @@
-import type { FileHandle } from 'node:fs/promises';
+import type { OpenFile } from '../../core/open-file.ts';
 import { asBuilderdError, BuilderdError } from '../../core/errors.ts';
 import { throwIfAborted } from '../../core/scope.ts';
 import { BLOCK_SIZE } from '../store/block-file.ts';
@@ -18,13 +18,13 @@ interface Segment {
  * that the encoders need not await; the caller drains when the backlog grows.
  */
 export class BlockWriter {
-  readonly #handle: FileHandle;
+  readonly #handle: OpenFile;
   readonly #signal: AbortSignal;
   #segments: Segment[] = [];
   #arena = Buffer.alloc(0);
   #used = 0;
 
-  constructor(handle: FileHandle, signal: AbortSignal) {
+  constructor(handle: OpenFile, signal: AbortSignal) {
     this.#handle = handle;
     this.#signal = signal;
   }

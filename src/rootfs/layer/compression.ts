@@ -1,11 +1,11 @@
-import type { FileHandle } from 'node:fs/promises';
+import type { OpenFile } from '../../core/open-file.ts';
 import type { Compression } from '../../core/oci.ts';
 
 /**
  * How a blob is packed, from its first bytes (RFC 1952 2.3.1; RFC 8878 3.1.1 and 3.1.2): media
  * types lie (A17). Anything else is taken for a plain tar, whose headers carry checksums.
  */
-export async function detectCompression(handle: FileHandle): Promise<Compression> {
+export async function detectCompression(handle: OpenFile): Promise<Compression> {
   const head = Buffer.alloc(4);
   const { bytesRead } = await handle.read(head, 0, 4, 0);
   if (bytesRead >= 2 && head[0] === 0x1f && head[1] === 0x8b) return 'gzip';

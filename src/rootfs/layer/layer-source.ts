@@ -1,4 +1,4 @@
-import type { FileHandle } from 'node:fs/promises';
+import type { OpenFile } from '../../core/open-file.ts';
 import type { Digest } from '../../core/digest.ts';
 import type { Descriptor } from '../../core/oci.ts';
 
@@ -7,7 +7,7 @@ export interface LayerSource extends Descriptor {
   /** Digest of the plain tar, from the image config. */
   readonly diffId: Digest;
   /** A fresh read-only descriptor at offset 0; called again when the layer must be read twice. */
-  open(signal: AbortSignal): Promise<FileHandle>;
+  open(signal: AbortSignal): Promise<OpenFile>;
 }
 
 export interface ConversionLimits {

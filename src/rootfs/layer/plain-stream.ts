@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
 import { createReadStream } from 'node:fs';
-import type { FileHandle } from 'node:fs/promises';
+import type { OpenFile } from '../../core/open-file.ts';
 import { pipeline, Readable, Transform } from 'node:stream';
 import zlib from 'node:zlib';
 import type { Addon, FillResult } from '../../../native/addon.ts';
@@ -20,7 +20,7 @@ export interface PlainStream {
 }
 
 export interface PlainStreamOptions {
-  readonly handle: FileHandle;
+  readonly handle: OpenFile;
   readonly compression: Compression;
   /** Names the algorithm to hash the packed bytes with. */
   readonly expected: Digest;
@@ -59,7 +59,7 @@ function openNode({ handle, compression, expected }: PlainStreamOptions): PlainS
   const hash = createHash(algorithm);
   let bytesIn = 0;
   const packed = createReadStream('', {
-    fd: handle,
+    fd: handle.fd,
     start: 0,
     autoClose: false,
     highWaterMark: 1 << 18,

@@ -1,4 +1,4 @@
-import type { FileHandle } from 'node:fs/promises';
+import type { OpenFile } from '../../core/open-file.ts';
 import type { Addon } from '../../../native/addon.ts';
 import { type Digest, digestAlgorithm } from '../../core/digest.ts';
 import { BuilderdError, isBuilderdError } from '../../core/errors.ts';
@@ -168,7 +168,7 @@ function checkDigest(found: Digest, expected: Digest, what: string): void {
 }
 
 async function hashPacked(
-  handle: FileHandle,
+  handle: OpenFile,
   layer: LayerSource,
   { addon, slabs, signal }: ReadLayerOptions,
 ): Promise<Digest> {

@@ -1,4 +1,4 @@
-import type { FileHandle } from 'node:fs/promises';
+import type { OpenFile } from '../../core/open-file.ts';
 
 /** Bytes in a block of the store and of every ext4 image that we write. */
 export const BLOCK_SIZE = 4096;
@@ -27,7 +27,7 @@ export interface BlockAllocator {
 
 /** The open file behind the store: the future ext4 image, or an unlinked scratch file. */
 export interface BlockFile {
-  readonly handle: FileHandle;
+  readonly handle: OpenFile;
   readonly allocator: BlockAllocator;
   /** Gone when the conversion ends: writing it to disk early would only slow the others down. */
   readonly isScratch?: boolean;

@@ -1,4 +1,4 @@
-import type { FileHandle } from 'node:fs/promises';
+import type { OpenFile } from '../../core/open-file.ts';
 import type { Addon } from '../../../native/addon.ts';
 import { BuilderdError } from '../../core/errors.ts';
 import type { Inode } from '../tree.ts';
@@ -48,7 +48,7 @@ function firstExtent(extents: readonly number[], start: number): number {
 /** Reads all pieces into `target`, in order. */
 export async function readPieces(
   addon: Addon | undefined,
-  handle: FileHandle,
+  handle: OpenFile,
   target: Buffer,
   list: PieceList,
 ): Promise<void> {
@@ -75,7 +75,7 @@ export async function readPieces(
 /** The whole content of a small file of the tree. The caller has checked its size. */
 export async function readContent(
   addon: Addon | undefined,
-  handle: FileHandle,
+  handle: OpenFile,
   inode: Inode,
 ): Promise<Buffer> {
   const content = Buffer.alloc(inode.size);

@@ -1,4 +1,4 @@
-import type { FileHandle } from 'node:fs/promises';
+import type { OpenFile } from '../../core/open-file.ts';
 import type { Addon } from '../../../native/addon.ts';
 import { BLOCK_SIZE } from './block-file.ts';
 
@@ -34,7 +34,7 @@ export class PieceList {
 /** Writes all pieces, in order; one that ends inside a block is padded with zeros to its end. */
 export async function writePieces(
   addon: Addon | undefined,
-  handle: FileHandle,
+  handle: OpenFile,
   source: Buffer,
   list: PieceList,
 ): Promise<void> {
@@ -55,7 +55,7 @@ export async function writePieces(
 const ZEROS = Buffer.alloc(BLOCK_SIZE);
 
 /** A nearly full disk takes a part of a write without a fault; the next one says ENOSPC. */
-export async function writeAll(handle: FileHandle, bytes: Buffer, position: number): Promise<void> {
+export async function writeAll(handle: OpenFile, bytes: Buffer, position: number): Promise<void> {
   for (let done = 0; done < bytes.length; ) {
     const { bytesWritten } = await handle.write(bytes, done, bytes.length - done, position + done);
     done += bytesWritten;

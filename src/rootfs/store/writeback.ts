@@ -1,4 +1,4 @@
-import type { FileHandle } from 'node:fs/promises';
+import type { OpenFile } from '../../core/open-file.ts';
 import type { Addon } from '../../../native/addon.ts';
 import { BLOCK_SIZE } from './block-file.ts';
 
@@ -11,11 +11,11 @@ const NUDGE_BYTES = 64 * 1024 * 1024;
  */
 export class Writeback {
   readonly #addon: Addon | undefined;
-  readonly #handle: FileHandle;
+  readonly #handle: OpenFile;
   #pending = 0;
   #from = 0;
 
-  constructor(addon: Addon | undefined, handle: FileHandle) {
+  constructor(addon: Addon | undefined, handle: OpenFile) {
     this.#addon = addon;
     this.#handle = handle;
   }

@@ -2,6 +2,7 @@ import { constants } from 'node:fs';
 import { type FileHandle, open } from 'node:fs/promises';
 import type { Addon } from '../../../native/addon.ts';
 import { errnoOf } from '../../core/errors.ts';
+import type { OpenFile } from '../../core/open-file.ts';
 import { BLOCK_SIZE } from '../store/block-file.ts';
 import { Writeback } from '../store/writeback.ts';
 
@@ -14,23 +15,37 @@ const NO_DIRECT = new Set(['EINVAL', 'EOPNOTSUPP', 'ENOENT', 'EACCES', 'EPERM'])
  * What does not fit, and file systems that cannot, go the usual way.
  */
 export class OutputFile implements AsyncDisposable {
-  readonly #handle: FileHandle;
+  readonly #handle: OpenFile;
   readonly #writeback: Writeback;
-  #direct: FileHandle | undefined;
+  readonly #direct: OpenFile | undefined;
+  readonly #closing: AsyncDisposable | undefined;
 
   private constructor(
     addon: Addon | undefined,
-    handle: FileHandle,
-    direct: FileHandle | undefined,
+    handle: OpenFile,
+    direct: OpenFile | undefined,
+    closing: AsyncDisposable | undefined,
   ) {
     this.#handle = handle;
     this.#direct = direct;
+    this.#closing = closing;
     this.#writeback = new Writeback(direct === undefined ? addon : undefined, handle);
   }
 
-  /** `handle` stays the caller's; a second descriptor of the same file is opened and closed here. */
-  static async open(addon: Addon | undefined, handle: FileHandle): Promise<OutputFile> {
-    return new OutputFile(addon, handle, addon && (await openDirect(handle)));
+  /**
+   * `handle` stays the caller's, and so does `direct`, a second descriptor of the same file with
+   * O_DIRECT. Without one it is opened, and closed, here; who may not open it goes without.
+   */
+  static async open(
+    addon: Addon | undefined,
+    handle: OpenFile,
+    direct?: OpenFile,
+  ): Promise<OutputFile> {
+    // Only the addon gives memory that is aligned as O_DIRECT wants it.
+    if (addon === undefined) return new OutputFile(addon, handle, undefined, undefined);
+    if (direct !== undefined) return new OutputFile(addon, handle, direct, undefined);
+    const own = await openDirect(handle);
+    return new OutputFile(addon, handle, own, own);
   }
 
   /** Writes at a position; several may be under way. Direct only for page-aligned memory. */
@@ -48,12 +63,12 @@ export class OutputFile implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    await this.#direct?.close();
+    await this.#closing?.[Symbol.asyncDispose]();
   }
 
   /** Bytes written: all, or 0 when this file takes no direct writes after all. */
   async #writeDirect(
-    direct: FileHandle,
+    direct: OpenFile,
     bytes: Buffer,
     length: number,
     position: number,
@@ -68,7 +83,8 @@ export class OutputFile implements AsyncDisposable {
   }
 }
 
-async function openDirect(handle: FileHandle): Promise<FileHandle | undefined> {
+/** A second descriptor of the same file that goes past the page cache, where that can be had. */
+export async function openDirect(handle: OpenFile): Promise<FileHandle | undefined> {
   try {
     return await open(`/proc/self/fd/${handle.fd}`, constants.O_WRONLY | constants.O_DIRECT);
   } catch (reason) {

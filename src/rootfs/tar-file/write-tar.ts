@@ -1,4 +1,4 @@
-import type { FileHandle } from 'node:fs/promises';
+import type { OpenFile } from '../../core/open-file.ts';
 import type { Addon } from '../../../native/addon.ts';
 import type { ByteString } from '../../core/bytes.ts';
 import type { Digest } from '../../core/digest.ts';
@@ -11,6 +11,13 @@ import { walkTree } from '../walk.ts';
 import { OutputFile } from './output-file.ts';
 import { SlabOutput } from './slab-output.ts';
 
+export interface WriteTarOptions {
+  readonly addon: Addon | undefined;
+  /** The target once more, opened with O_DIRECT. */
+  readonly direct?: OpenFile | undefined;
+  readonly signal: AbortSignal;
+}
+
 /** How many entries go by between two looks at the abort signal. */
 const ABORT_CHECK = 1024;
 
@@ -21,10 +28,10 @@ const ABORT_CHECK = 1024;
 export async function writeTar(
   tree: MergedTree,
   source: BlockFile,
-  target: FileHandle,
-  { addon, signal }: { readonly addon: Addon | undefined; readonly signal: AbortSignal },
+  target: OpenFile,
+  { addon, signal, direct }: WriteTarOptions,
 ): Promise<{ sizeBytes: number; digest: Digest }> {
-  await using file = await OutputFile.open(addon, target);
+  await using file = await OutputFile.open(addon, target, direct);
   const output = new SlabOutput(addon, source, file);
   const firstNames = new Map<Inode, ByteString>();
   let count = 0;
