@@ -241,13 +241,7 @@ export class Metrics {
     this.#registries = new RegistryLabels(options.registries);
     this.#onFault = options.onFault;
     this.#loopDelay.enable();
-    new Counter({
-      ...this.#in,
-      name: 'builderd_quota_violations_total',
-      help: 'Requests and builds that a quota refused or stopped.',
-      labelNames: ['tenant_id', 'quota_type'],
-      collect: collectViolations(this.#violations),
-    });
+    this.registry.registerMetric(violationsCounter(this.#violations));
     // Every series of a closed set is there from the start: rates need a first sample.
     for (const status of ENDS) this.#builds.inc({ status }, 0);
     for (const registry of this.#registries.all) this.#pulls.inc({ registry }, 0);
@@ -489,11 +483,17 @@ export interface TenantGauges {
   readonly limits: Partial<Record<QuotaType, number>>;
 }
 
-function collectViolations(violations: ViolationCounts): (this: Counter) => void {
-  return function collect() {
-    this.reset();
-    for (const { tenant, quotaType, count } of violations.take()) {
-      this.inc({ tenant_id: tenant, quota_type: quotaType }, count);
-    }
-  };
+function violationsCounter(violations: ViolationCounts): Counter {
+  return new Counter({
+    registers: [],
+    name: 'builderd_quota_violations_total',
+    help: 'Requests and builds that a quota refused or stopped.',
+    labelNames: ['tenant_id', 'quota_type'],
+    collect() {
+      this.reset();
+      for (const { tenant, quotaType, count } of violations.take()) {
+        this.inc({ tenant_id: tenant, quota_type: quotaType }, count);
+      }
+    },
+  });
 }
