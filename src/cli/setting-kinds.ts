@@ -1,4 +1,5 @@
 import { isAbsolute } from 'node:path';
+import { parseSize } from '../core/units.ts';
 
 /** How one setting is read. `parse` gives undefined for a bad value; `wanted` says what is allowed. */
 export interface Setting<T> {
@@ -51,6 +52,27 @@ export function integer(
     wanted,
     fallback,
     about,
+  };
+}
+
+/** Bytes, plain or with a unit: "2147483648", "2G", "512MiB". At least 1. */
+export function size(
+  fallback: number,
+  about: string,
+): Setting<number> & { readonly unit: 'bytes' } {
+  return {
+    parse: (value) => {
+      try {
+        const bytes = parseSize(value, 'a setting');
+        return bytes >= 1 ? bytes : undefined;
+      } catch {
+        return undefined;
+      }
+    },
+    wanted: 'a size such as 512M, 2GiB or 4096',
+    fallback,
+    about,
+    unit: 'bytes',
   };
 }
 
@@ -115,7 +137,10 @@ const UNIT_MS = new Map([
 ]);
 
 /** Go's duration form, in milliseconds: "600s", "15m", "1h30m", "250ms". Never zero. */
-export function durationMs(fallbackMs: number, about: string): Setting<number> {
+export function durationMs(
+  fallbackMs: number,
+  about: string,
+): Setting<number> & { readonly unit: 'ms' } {
   return {
     parse: (value) => {
       const whole = /^(?:\d{1,9}(?:\.\d{1,6})?(?:ms|s|m|h))+$/.test(value);
@@ -129,5 +154,6 @@ export function durationMs(fallbackMs: number, about: string): Setting<number> {
     wanted: 'a duration such as 600s, 15m or 1h30m',
     fallback: fallbackMs,
     about,
+    unit: 'ms',
   };
 }

@@ -9,12 +9,14 @@ import {
   path,
   port,
   secret,
+  size,
   text,
 } from './setting-kinds.ts';
 
 const MIN_MS = 60_000;
 const DATA = '/var/lib/builderd';
 const MIN_1 = { min: 1 };
+const GIB = 1024 ** 3;
 
 /**
  * Every UNKEY_BUILDERD_ name, without the prefix. One table for the service and the command line,
@@ -66,13 +68,13 @@ export const SETTINGS = {
   TENANT_DEFAULT_TIER: text('free', 'Tier of a new tenant.'),
   TENANT_ISOLATION_ENABLED: flag(true, 'Older name of ENABLE_ISOLATION.'),
   TENANT_QUOTA_CHECK_INTERVAL: durationMs(5 * MIN_MS, 'Time between two quota checks.'),
-  TENANT_DEFAULT_MAX_MEMORY_BYTES: integer(2_147_483_648, MIN_1, 'Memory of a new tenant.'),
+  TENANT_DEFAULT_MAX_MEMORY_BYTES: size(2_147_483_648, 'Memory of a new tenant.'),
   TENANT_DEFAULT_MAX_CPU_CORES: integer(2, MIN_1, 'CPUs of a new tenant.'),
-  TENANT_DEFAULT_MAX_DISK_BYTES: integer(10_737_418_240, MIN_1, 'Disk of one build.'),
+  TENANT_DEFAULT_MAX_DISK_BYTES: size(10_737_418_240, 'Disk of one build.'),
   TENANT_DEFAULT_TIMEOUT_SECONDS: integer(900, MIN_1, 'Longest build of a new tenant.'),
   TENANT_DEFAULT_MAX_CONCURRENT_BUILDS: integer(3, MIN_1, 'Concurrent builds of a new tenant.'),
   TENANT_DEFAULT_MAX_DAILY_BUILDS: integer(100, MIN_1, 'Daily builds of a new tenant.'),
-  TENANT_DEFAULT_MAX_STORAGE_BYTES: integer(53_687_091_200, MIN_1, 'Storage of a new tenant.'),
+  TENANT_DEFAULT_MAX_STORAGE_BYTES: size(53_687_091_200, 'Storage of a new tenant.'),
   TENANT_DEFAULT_MAX_BUILD_TIME_MINUTES: integer(30, MIN_1, 'Build minutes of a new tenant.'),
   DATABASE_DATA_DIR: path(`${DATA}/data`, 'Directory of the SQLite database.'),
   DATABASE_HOST: text('localhost', 'PostgreSQL host, when no URL is set.'),
@@ -114,6 +116,37 @@ export const SETTINGS = {
   MASTER_KEY_COMMAND: text('', 'Program, with its arguments, that prints the same keys.'),
   OPERATOR_TOKEN_FILE: optionalPath('File with the first operator token; printed once when unset.'),
   WEBHOOK_ALLOW_HTTP: flag(false, 'Allow webhooks without TLS.'),
+  SERVICE_USER: text(
+    'builderd',
+    'Account that the API runs as when the service is started by root.',
+  ),
+  RUN_DIR: path('/run/builderd', 'Sockets between the processes of the service.'),
+  LOG_FILE: optionalPath('Service log; standard output when unset. Opened anew by a reload.'),
+  METRICS_MAX_TENANTS: integer(
+    500,
+    MIN_1,
+    'Tenants with metrics of their own; the rest is `other`.',
+  ),
+  AUTH_MODE: oneOf(
+    ['token', 'development'],
+    'token',
+    'How callers are known. development trusts X-Tenant-ID, on loopback addresses only.',
+  ),
+  JWT_ISSUERS: list('OIDC issuers whose tokens are taken: URLs.'),
+  JWT_AUDIENCE: text('builderd', 'Audience that such a token must name.'),
+  JWT_TENANT_CLAIM: text('tenant_id', 'Claim that names the tenant, or a list of them.'),
+  TRUSTED_PROXIES: list('Proxies, address or CIDR, whose X-Forwarded headers are believed.'),
+  ALLOWED_HOSTS: list('Host names that requests may name; loopback and HOST always may.'),
+  LEASE_DURATION: durationMs(MIN_MS, 'Time after which the builds of a silent executor are lost.'),
+  BUILD_MEMORY: size(2 * GIB, 'Memory that a build reserves on its host.'),
+  MIN_FREE_DISK: size(10 * GIB, 'Free space below which no build is claimed.'),
+  S3_ENDPOINT: text('', 'URL of the object store.'),
+  S3_BUCKET: text('', 'Bucket of the artifacts.'),
+  S3_REGION: text('us-east-1', 'Region that requests are signed for.'),
+  S3_PREFIX: text('', 'Prefix of all keys in the bucket.'),
+  S3_ACCESS_KEY_ID: text('', 'Name of the access key.'),
+  S3_SECRET_ACCESS_KEY: secret('The access key.'),
+  S3_PATH_STYLE: flag(true, 'Bucket in the path of the URL, not in its host.'),
   EGRESS_ALLOW: list('Private addresses that may be dialled: host:port or CIDR.'),
 } as const;
 
