@@ -48,6 +48,6 @@ export function parseTenantName(raw: string): TenantName {
   );
 }
 
-const isBuildId = (raw: string): raw is BuildId => UUID.test(raw);
-const isTenantId = (raw: string): raw is TenantId => UUID.test(raw);
+export const isBuildId = (raw: string): raw is BuildId => UUID.test(raw);
+export const isTenantId = (raw: string): raw is TenantId => UUID.test(raw);
 const isTenantName = (raw: string): raw is TenantName => TENANT_NAME.test(raw);

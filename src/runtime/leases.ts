@@ -7,6 +7,8 @@ import type { NamespacedCall, RpcChannel } from './rpc-channel.ts';
 export const EXPIRE_LABEL = 'containerd.io/gc.expire';
 /** Who holds the lease: see lease-owner.ts. */
 export const OWNER_LABEL = 'io.builderd/owner';
+/** What the lease is for, in words of its holder. */
+export const PURPOSE_LABEL = 'io.builderd/purpose';
 
 const CLEANUP_LIMIT_MS = 5_000;
 
@@ -35,13 +37,17 @@ export class Leases {
    * cannot be prolonged: containerd has no call for it. The owner deletes it when done.
    */
   async create(
-    options: { readonly owner: string; readonly ttlMs: number },
+    options: { readonly owner: string; readonly ttlMs: number; readonly purpose?: string },
     call: NamespacedCall,
   ): Promise<Lease> {
     const id = `builderd-${randomUUID()}`;
     // RFC 3339 in whole seconds.
     const expires = new Date(Date.now() + options.ttlMs).toISOString().replace(/\.\d+Z$/, 'Z');
-    const labels = { [EXPIRE_LABEL]: expires, [OWNER_LABEL]: options.owner };
+    const labels = {
+      [EXPIRE_LABEL]: expires,
+      [OWNER_LABEL]: options.owner,
+      ...(options.purpose === undefined ? {} : { [PURPOSE_LABEL]: options.purpose }),
+    };
     try {
       const traits = { doing: 'create a lease' };
       await this.#rpc.unary(this.#methods.Create, { id, labels }, call, traits);

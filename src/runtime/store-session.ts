@@ -25,6 +25,8 @@ export interface StoreSessionOptions {
   readonly namespace: string;
   /** Longer than the work can last: a lease cannot be prolonged. */
   readonly leaseTtlMs: number;
+  /** Becomes a label of the lease, so that whoever cleans up knows what it was for. */
+  readonly purpose?: string;
   /** Where blobs are spooled when containerd's own files cannot be opened. Default: the temp dir. */
   readonly scratchDir?: string;
   /** Ends only the opening. */
@@ -54,7 +56,11 @@ export async function openStoreSession(
   const contentRoot = await client.probe.contentRoot({ signal });
   await sweepStaleLeases(client.leases, { namespace, signal });
   const { id } = await client.leases.create(
-    { owner, ttlMs: options.leaseTtlMs },
+    {
+      owner,
+      ttlMs: options.leaseTtlMs,
+      ...(options.purpose === undefined ? {} : { purpose: options.purpose }),
+    },
     { namespace, signal },
   );
   const files = new ContentFiles(client.content, contentRoot, options.scratchDir ?? tmpdir());
