@@ -1,0 +1,41 @@
+import type { FileHandle } from 'node:fs/promises';
+import type { Digest } from '../../core/digest.ts';
+import { BuilderdError } from '../../core/errors.ts';
+import { type HashOptions, hashFile } from './hash-file.ts';
+
+export interface Measured {
+  readonly digest: Digest;
+  readonly sizeBytes: number;
+}
+
+/**
+ * Size and digest of what an attempt staged, by our own reading. Throws `storage.failed` when the
+ * file changes meanwhile: then somebody else still writes to it. `alongside` runs at the same time.
+ */
+export async function measureStaged(
+  handle: FileHandle,
+  options: HashOptions,
+  alongside: () => Promise<void>,
+): Promise<Measured> {
+  const before = await handle.stat({ bigint: true });
+  if (!before.isFile()) throw odd('it is no regular file');
+  const sizeBytes = Number(before.size);
+  const [digest] = await Promise.all([hashFile(handle, sizeBytes, options), alongside()]);
+  await assertUnchanged(handle, before);
+  return { digest, sizeBytes };
+}
+
+/** Whether a file is as it was when `before` was read. */
+export async function assertUnchanged(
+  handle: FileHandle,
+  before: { readonly size: bigint; readonly mtimeNs: bigint },
+): Promise<void> {
+  const after = await handle.stat({ bigint: true });
+  if (after.size !== before.size || after.mtimeNs !== before.mtimeNs) {
+    throw odd('it was changed while it was hashed');
+  }
+}
+
+function odd(fact: string): BuilderdError {
+  return new BuilderdError('storage.failed', `Cannot commit the artifact: ${fact}`);
+}
