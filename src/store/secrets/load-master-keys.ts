@@ -1,6 +1,7 @@
 import { execFile } from 'node:child_process';
+import { randomUUID } from 'node:crypto';
 import { constants } from 'node:fs';
-import { type FileHandle, open } from 'node:fs/promises';
+import { link, open, rm } from 'node:fs/promises';
 import path from 'node:path';
 import { promisify } from 'node:util';
 import { BuilderdError, errnoOf, messageOf } from '../../core/errors.ts';
@@ -56,39 +57,37 @@ async function ownFile(file: string, mayMake: boolean): Promise<LoadedMasterKeys
   return { keys: parseMasterKeys(await readKeyFile(file), file) };
 }
 
-/** False when there is one already. */
+/**
+ * False when there is one already. The name appears with its content, so that neither a crash nor
+ * another process that starts at the same time sees half a key.
+ */
 async function makeKeyFile(file: string): Promise<boolean> {
-  let handle: FileHandle;
+  const draft = `${file}.${randomUUID()}`;
   try {
-    handle = await open(file, 'wx', 0o600);
+    await using directory = await open(path.dirname(file), 'r');
+    const { uid, gid } = await directory.stat();
+    try {
+      await using handle = await open(draft, 'wx', 0o600);
+      // Made by root before it becomes the service user, who must be able to read it.
+      if (process.getuid?.() === 0) await handle.chown(uid, gid);
+      await handle.writeFile(`${HEADER}${newMasterKeyText()}\n`);
+      await handle.sync();
+      await link(draft, file);
+    } finally {
+      await rm(draft, { force: true });
+    }
+    // The name must survive a power cut as well: what is sealed next cannot be read without it.
+    await directory.sync();
+    return true;
   } catch (reason) {
     if (errnoOf(reason) === 'EEXIST') return false;
     throw unusable(file, messageOf(reason), reason);
   }
-  const directory = await open(path.dirname(file), 'r');
-  try {
-    const { uid, gid } = await directory.stat();
-    // Made by root before it becomes the service user, who must be able to read it.
-    if (process.getuid?.() === 0) await handle.chown(uid, gid);
-    await handle.writeFile(`${HEADER}${newMasterKeyText()}\n`);
-    await handle.sync();
-    // The name must survive a power cut as well: what is sealed next cannot be read without it.
-    await directory.sync();
-  } finally {
-    await handle.close();
-    await directory.close();
-  }
-  return true;
 }
 
 async function readKeyFile(file: string): Promise<string> {
-  let handle: FileHandle;
   try {
-    handle = await open(file, constants.O_RDONLY | constants.O_NONBLOCK);
-  } catch (reason) {
-    throw unusable(file, messageOf(reason), reason);
-  }
-  try {
+    await using handle = await open(file, constants.O_RDONLY | constants.O_NONBLOCK);
     const facts = await handle.stat();
     if (!facts.isFile()) throw unusable(file, 'it is no regular file');
     if (facts.size > MAX_FILE_BYTES) throw unusable(file, `it is over ${MAX_FILE_BYTES} bytes`);
@@ -96,8 +95,9 @@ async function readKeyFile(file: string): Promise<string> {
       throw unusable(file, `everybody may use it (mode ${(facts.mode & 0o777).toString(8)})`);
     }
     return await handle.readFile('utf8');
-  } finally {
-    await handle.close();
+  } catch (reason) {
+    if (reason instanceof BuilderdError) throw reason;
+    throw unusable(file, messageOf(reason), reason);
   }
 }
 

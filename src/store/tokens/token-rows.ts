@@ -1,0 +1,190 @@
+import { type RawBuilder, type SelectQueryBuilder, sql } from 'kysely';
+import { BuilderdError } from '../../core/errors.ts';
+import { newId, type TenantId } from '../../core/ids.ts';
+import type { Db } from '../database.ts';
+import type { Schema } from '../schema.ts';
+import { readNow } from '../read-now.ts';
+import { readInteger } from '../row-values.ts';
+import {
+  hashToken,
+  parseTokenRow,
+  tokenPrefix,
+  type TokenRecord,
+  type TokenRole,
+} from './token-record.ts';
+
+export interface NewToken {
+  readonly text: string;
+  /** Absent for operator tokens only. */
+  readonly tenantId?: TenantId;
+  readonly role: TokenRole;
+  readonly name: string;
+  readonly createdBy: string;
+  readonly ttlMs?: number;
+  /** Not later than this, whatever `ttlMs` says. */
+  readonly notAfter?: number;
+}
+
+/** How stale `last_used_at` may be: a write for every request would cost more than it tells. */
+const LAST_USED_STEP_MS = 60_000;
+
+export async function insertToken(tx: Db, token: NewToken): Promise<TokenRecord> {
+  const id = newId();
+  const now = await readNow(tx);
+  const ends = [
+    ...(token.ttlMs === undefined ? [] : [now + token.ttlMs]),
+    ...(token.notAfter === undefined ? [] : [token.notAfter]),
+  ];
+  await tx.k
+    .insertInto('tokens')
+    .values({
+      id,
+      hash: hashToken(token.text),
+      prefix: tokenPrefix(token.text),
+      tenant_id: token.tenantId ?? null,
+      role: token.role,
+      name: token.name,
+      created_at: now,
+      created_by: token.createdBy,
+      expires_at: ends.length === 0 ? null : Math.min(...ends),
+      revoked_at: null,
+      last_used_at: null,
+    })
+    .execute();
+  const made = await findToken(tx, id);
+  if (made === undefined) throw new BuilderdError('internal', 'Cannot read back a new token');
+  return made;
+}
+
+/** The token that stands for a text and may still be used. */
+export async function findLiveToken(db: Db, text: string): Promise<TokenRecord | undefined> {
+  const row = await selectTokens(db)
+    .where('tokens.hash', '=', hashToken(text))
+    .where(isLive(db))
+    .executeTakeFirst();
+  return row === undefined ? undefined : parseTokenRow({ ...row });
+}
+
+/** Whether the text was ever a token here, revoked or not. */
+export async function isKnownToken(db: Db, text: string): Promise<boolean> {
+  const row = await db.k
+    .selectFrom('tokens')
+    .select('id')
+    .where('hash', '=', hashToken(text))
+    .executeTakeFirst();
+  return row !== undefined;
+}
+
+export async function hasLiveOperatorToken(db: Db): Promise<boolean> {
+  const row = await db.k
+    .selectFrom('tokens')
+    .select('id')
+    .where('tenant_id', 'is', null)
+    .where('role', '=', 'operator')
+    .where(isLive(db))
+    .limit(1)
+    .executeTakeFirst();
+  return row !== undefined;
+}
+
+export async function findToken(
+  db: Db,
+  id: string,
+  scope: { readonly tenantId?: TenantId } = {},
+): Promise<TokenRecord | undefined> {
+  const { tenantId } = scope;
+  const row = await selectTokens(db)
+    .where('tokens.id', '=', id)
+    .$if(tenantId !== undefined, (query) => query.where('tokens.tenant_id', '=', tenantId ?? null))
+    .executeTakeFirst();
+  return row === undefined ? undefined : parseTokenRow({ ...row });
+}
+
+/** Newest first. Without a tenant: all. */
+export async function listTokens(
+  db: Db,
+  { tenantId, limit }: { readonly tenantId?: TenantId; readonly limit: number },
+): Promise<readonly TokenRecord[]> {
+  const rows = await selectTokens(db)
+    .$if(tenantId !== undefined, (query) => query.where('tokens.tenant_id', '=', tenantId ?? null))
+    .orderBy('tokens.id', 'desc')
+    .limit(limit)
+    .execute();
+  return rows.map((row) => parseTokenRow({ ...row }));
+}
+
+export async function countLiveTokens(db: Db, tenantId: TenantId): Promise<number> {
+  const row = await db.k
+    .selectFrom('tokens')
+    .select((eb) => eb.fn.countAll().as('count'))
+    .where('tenant_id', '=', tenantId)
+    .where(isLive(db))
+    .executeTakeFirst();
+  return readInteger(row?.count, 'count');
+}
+
+/**
+ * Revokes a token, and with a tenant's token those that were made with it: whoever stole it must
+ * not keep what he made. Gives the ids that were live until now.
+ */
+export async function revokeTokens(tx: Db, token: TokenRecord): Promise<readonly string[]> {
+  const revoked: string[] = [];
+  const waiting = [token.id];
+  for (let id = waiting.pop(); id !== undefined; id = waiting.pop()) {
+    const done = await tx.k
+      .updateTable('tokens')
+      .set({ revoked_at: tx.now })
+      .where('id', '=', id)
+      .where('revoked_at', 'is', null)
+      .executeTakeFirst();
+    if (Number(done.numUpdatedRows) > 0) revoked.push(id);
+    if (token.role === 'operator') continue;
+    const children = await tx.k
+      .selectFrom('tokens')
+      .select('id')
+      .where('created_by', '=', `token:${id}`)
+      .where('tenant_id', '=', (eb) =>
+        eb.selectFrom('tokens as parent').select('parent.tenant_id').where('parent.id', '=', id),
+      )
+      .execute();
+    waiting.push(...children.map((child) => child.id));
+  }
+  return revoked;
+}
+
+/** Notes the use, at most once a minute. */
+export async function touchToken(db: Db, token: TokenRecord): Promise<void> {
+  await db.k
+    .updateTable('tokens')
+    .set({ last_used_at: db.now })
+    .where('id', '=', token.id)
+    .where((eb) =>
+      eb.or([
+        eb('last_used_at', 'is', null),
+        eb('last_used_at', '<', sql<number>`${db.now} - ${sql.lit(LAST_USED_STEP_MS)}`),
+      ]),
+    )
+    .execute();
+}
+
+function isLive(db: Db): RawBuilder<boolean> {
+  return sql<boolean>`tokens.revoked_at is null and (tokens.expires_at is null or tokens.expires_at > ${db.now})`;
+}
+
+function selectTokens(db: Db): SelectQueryBuilder<Schema, 'tokens', Record<string, unknown>> {
+  return db.k
+    .selectFrom('tokens')
+    .leftJoin('tenants', 'tenants.id', 'tokens.tenant_id')
+    .select([
+      'tokens.id',
+      'tokens.prefix',
+      'tokens.role',
+      'tokens.name',
+      'tokens.created_at',
+      'tokens.created_by',
+      'tokens.expires_at',
+      'tokens.revoked_at',
+      'tokens.last_used_at',
+      'tenants.name as tenant',
+    ]);
+}
