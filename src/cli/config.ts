@@ -6,7 +6,7 @@ import { closestTo } from './closest.ts';
 import type { Setting } from './setting-kinds.ts';
 import { SETTINGS, type SettingName } from './settings.ts';
 
-const PREFIX = 'UNKEY_BUILDERD_';
+export const PREFIX = 'UNKEY_BUILDERD_';
 
 type ValueOf<S> = S extends Setting<infer T> ? T : never;
 
@@ -27,9 +27,61 @@ export interface Config {
 
 export type Environment = Readonly<Record<string, string | undefined>>;
 
+/** The environment and the file below it, before anything is parsed. */
+export interface SettingsText {
+  readonly values: Environment;
+  readonly file?: { readonly path: string; readonly values: Environment };
+}
+
 /** The only reader of the process environment. `file` adds an environment file below it. */
 export function loadConfig(file?: string): Config {
-  return parseConfig(file === undefined ? process.env : { ...readFile(file), ...process.env });
+  return parseConfig(readSettingsText(file).values);
+}
+
+export function readSettingsText(file?: string): SettingsText {
+  if (file === undefined) return { values: process.env };
+  const values = readFile(file);
+  return { values: { ...values, ...process.env }, file: { path: file, values } };
+}
+
+/**
+ * What a process of the service is told: our settings, and what other parts of a program look at.
+ * Everything else that the environment holds stays out of it.
+ */
+export function serviceEnvironment({ values }: SettingsText): Record<string, string> {
+  const kept =
+    /^(?:UNKEY_BUILDERD_\w+|OTEL_\w+|PATH|HOME|LANG|TZ|DOCKER_CONFIG|SSL_CERT_(?:FILE|DIR))$/;
+  const shown: Record<string, string> = {};
+  for (const [name, value] of Object.entries(values)) {
+    if (kept.test(name) && value !== undefined) shown[name] = value;
+  }
+  return shown;
+}
+
+/** What the processes of the service get as their real environment: nothing that is secret. */
+export function processEnvironment(): Record<string, string> {
+  const shown: Record<string, string> = { PATH: '/usr/sbin:/usr/bin:/sbin:/bin' };
+  for (const name of [
+    'PATH',
+    'LANG',
+    'TZ',
+    'NODE_EXTRA_CA_CERTS',
+    'SSL_CERT_FILE',
+    'SSL_CERT_DIR',
+  ]) {
+    const value = process.env[name];
+    if (value !== undefined) shown[name] = value;
+  }
+  return shown;
+}
+
+/** NOTIFY_SOCKET and WATCHDOG_USEC of systemd, for the one process that talks to it. */
+export function serviceManager(): { readonly socket?: string; readonly watchdogMs?: number } {
+  const { NOTIFY_SOCKET: socket, WATCHDOG_USEC: watchdog = '' } = process.env;
+  return {
+    ...(socket === undefined || socket === '' ? {} : { socket }),
+    ...(/^[1-9]\d{0,12}$/.test(watchdog) ? { watchdogMs: Number(watchdog) / 1000 } : {}),
+  };
 }
 
 /** Whether stack traces are wanted, also when the settings themselves are the fault. */
@@ -84,11 +136,11 @@ function unknownName(name: string): BuilderdError {
   );
 }
 
-function isSetting(name: string): name is SettingName {
+export function isSetting(name: string): name is SettingName {
   return Object.hasOwn(SETTINGS, name);
 }
 
-function settingNames(): readonly SettingName[] {
+export function settingNames(): readonly SettingName[] {
   return Object.keys(SETTINGS).filter((name) => isSetting(name));
 }
 

@@ -1,5 +1,5 @@
 import { BuilderdError } from '../core/errors.ts';
-import type { Io } from './io.ts';
+import type { Io, ServiceSignal } from './io.ts';
 import { runProgram } from './program.ts';
 
 /** Exit codes of a program that a signal stops: 128 plus its number. */
@@ -14,7 +14,12 @@ export async function main(): Promise<void> {
   const controller = new AbortController();
   const exitWork: (() => void)[] = [];
   let stoppedBy: StopName | undefined;
+  let owner: ((name: ServiceSignal) => void) | undefined;
   const onStop = (name: StopName): void => {
+    if (owner !== undefined) {
+      owner(name);
+      return;
+    }
     if (stoppedBy !== undefined) process.exit(SIGNAL_EXIT[name]);
     stoppedBy = name;
     controller.abort(
@@ -33,6 +38,9 @@ export async function main(): Promise<void> {
     stderr: process.stderr,
     signal: controller.signal,
     atExit: (run) => void exitWork.push(run),
+    ownSignals: (handle) => {
+      owner = handle;
+    },
   };
   const code = await runProgram(process.argv.slice(2), io);
   // Everything that must end has been awaited; idle keep-alive sockets need not be waited for.
