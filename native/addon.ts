@@ -16,7 +16,9 @@ export interface FillResult {
  * ERR_STREAM_FAILED for a fill after one that failed.
  */
 export interface Addon {
-  /** Reads from the descriptor's offset on. Null when isa-l is not on this host (gzip only). */
+  /** Whether isa-l is on this host; it is mapped into this process from then on. */
+  loadIsal(): boolean;
+  /** Reads by position, from the file's start. Null when isa-l is not on this host (gzip only). */
   layerStreamOpen(fd: number, gzip: boolean): Handle | null;
   /**
    * Fills up to `capacity` bytes; fewer only at the end. Several may be under way: they run in the
@@ -45,6 +47,13 @@ export interface Addon {
   /** NUL-terminated names (xattr(7)); does not follow a symlink. */
   llistxattr(path: Buffer): Buffer;
   lgetxattr(path: Buffer, name: Buffer): Buffer;
+  /**
+   * Sends one datagram to the service manager (sd_notify(3)): `READY=1`, `WATCHDOG=1`, …
+   * `socket` is NOTIFY_SOCKET: a path, or a name in the abstract namespace that starts with `@`.
+   */
+  sdNotify(socket: Buffer, message: Buffer): void;
+  /** Sets no_new_privs (prctl(2)) for every thread of this process, for good. */
+  setNoNewPrivs(): void;
 }
 
 export type AddonState =

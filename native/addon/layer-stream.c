@@ -52,10 +52,13 @@ static void fail(job *j, int err, const char *code, const char *message) {
   j->message = message;
 }
 
-/* Reads and hashes packed bytes. -1 on error, else the number read; 0 at the end. */
+/*
+ * Reads and hashes packed bytes. -1 on error, else the number read; 0 at the end. By position: the
+ * descriptor may be read a second time, and its offset may be shared with another process.
+ */
 static ssize_t read_packed(layer_stream *s, job *j, uint8_t *into, size_t capacity) {
   ssize_t n;
-  do n = read(s->fd, into, capacity);
+  do n = pread(s->fd, into, capacity, (off_t)s->bytes_in);
   while (n < 0 && errno == EINTR);
   if (n < 0) {
     fail(j, errno, NULL, "read");
@@ -194,6 +197,14 @@ static void stream_free(napi_env env, void *data, void *hint) {
   free(s);
 }
 
+/* loadIsal(): whether isa-l is on this host; it is mapped into this process from then on. */
+static napi_value load_isal(napi_env env, napi_callback_info info) {
+  (void)info;
+  napi_value value;
+  napi_get_boolean(env, isal_ready(), &value);
+  return value;
+}
+
 /* layerStreamOpen(fd, gzip): handle, or null when isa-l is not on this host. */
 static napi_value stream_open(napi_env env, napi_callback_info info) {
   size_t argc = 2;
@@ -276,6 +287,7 @@ static napi_value stream_result(napi_env env, napi_callback_info info) {
 }
 
 void init_layer_stream(napi_env env, napi_value exports) {
+  export_function(env, exports, "loadIsal", load_isal);
   export_function(env, exports, "layerStreamOpen", stream_open);
   export_function(env, exports, "layerStreamFill", stream_fill);
   export_function(env, exports, "layerStreamResult", stream_result);

@@ -6,5 +6,6 @@ NAPI_MODULE_INIT() {
   init_digest(env, exports);
   init_block_write(env, exports);
   init_xattr(env, exports);
+  init_service(env, exports);
   return exports;
 }

@@ -7,5 +7,6 @@ void init_layer_stream(napi_env env, napi_value exports);
 void init_digest(napi_env env, napi_value exports);
 void init_block_write(napi_env env, napi_value exports);
 void init_xattr(napi_env env, napi_value exports);
+void init_service(napi_env env, napi_value exports);
 
 #endif
