@@ -128,6 +128,10 @@ export const ERRORS = {
   'api.forbidden': user(403, 'Use a token that may do this, or ask the operator.', 2),
   'api.not_found': user(404, 'Check the id and the tenant; `builderctl builds list` shows yours.', 1),
   'api.conflict': user(409, 'Read the current state, then decide again.'),
+  'api.key_reused': user(
+    422,
+    'Send the first request again unchanged, or a new Idempotency-Key.',
+  ),
   'api.too_large': user(413, 'Send less; the message names the limit.', 2),
   'api.too_many': {
     status: 429,
