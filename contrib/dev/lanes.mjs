@@ -14,9 +14,10 @@ const ORACLES = [
   'apache2-utils',
   'libarchive-tools',
 ];
+const DATABASE = ['postgresql-15'];
 const PEERS = ['isal', 'buildah', 'podman', 'time'];
 
-const TEST = [...NATIVE, ...RUNTIME, ...BOOT, ...ORACLES];
+const TEST = [...NATIVE, ...RUNTIME, ...BOOT, ...ORACLES, ...DATABASE];
 
 export const LANES = {
   demo: lane('contrib/dev/demo.ts', [], [...NATIVE, ...RUNTIME, ...BOOT], { root: true }),
@@ -42,6 +43,7 @@ export const APT_REASONS = {
   gcc: 'compiles the native parts',
   'libc6-dev': 'headers for the native parts',
   'libisal-dev': 'fast decompression for the native parts',
+  'postgresql-15': 'the second database of the service, run privately',
   isal: 'igzip, the decompression limit in the benchmark',
   time: 'measures CPU time and peak memory in the benchmark',
   'golang-github-containerd-containerd-dev': "containerd's own protos, which ours are held against",

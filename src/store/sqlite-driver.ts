@@ -1,62 +1,229 @@
-import { DatabaseSync, type SQLInputValue } from 'node:sqlite';
-import type { SqliteDatabase, SqliteStatement } from 'kysely';
+import { DatabaseSync, type SQLInputValue, type StatementSync } from 'node:sqlite';
+import { setTimeout as sleep } from 'node:timers/promises';
+import {
+  CompiledQuery,
+  type DatabaseConnection,
+  type Dialect,
+  type Driver,
+  type QueryResult,
+  SqliteAdapter,
+  SqliteIntrospector,
+  SqliteQueryCompiler,
+} from 'kysely';
+import { BuilderdError } from '../core/errors.ts';
+import { throwIfAborted } from '../core/scope.ts';
+import { isSqliteBusy, sqliteFault } from './sqlite-fault.ts';
+import type { TransactionScope } from './transaction-scope.ts';
 
-/**
- * node:sqlite in the shape that Kysely's dialect wants. A transaction takes the write lock at once
- * (`begin immediate`): one that began by reading could not be continued after another process
- * wrote (SQLITE_BUSY_SNAPSHOT). Rows get a normal prototype.
- */
-export class SqliteDriver implements SqliteDatabase {
-  readonly #db: DatabaseSync;
-
-  constructor(db: DatabaseSync) {
-    this.#db = db;
-  }
-
-  close(): void {
-    this.#db.close();
-  }
-
-  prepare(sql: string): SqliteStatement {
-    const statement = this.#db.prepare(sql === 'begin' ? 'begin immediate' : sql);
-    return {
-      reader: statement.columns().length > 0,
-      all: (parameters) => statement.all(...bindable(parameters)).map((row) => ({ ...row })),
-      run: (parameters) => statement.run(...bindable(parameters)),
-      *iterate(parameters) {
-        for (const row of statement.iterate(...bindable(parameters))) yield { ...row };
-      },
-    };
-  }
-}
+/** How long SQLite itself may wait for another process, which stops our event loop. */
+const BLOCKING_WAIT_MS = 20;
+/** How long we wait in all. Others hold the write lock for one short transaction at a time. */
+const LOCK_LIMIT_MS = 10_000;
+const CACHED_STATEMENTS = 400;
 
 /** Opens with every commit synced (WAL, FULL) and a schema that is not believed. */
-export function openSqliteFile(path: string, { busyTimeoutMs = 5000 } = {}): DatabaseSync {
-  const db = new DatabaseSync(path, {
-    timeout: busyTimeoutMs,
-    enableForeignKeyConstraints: true,
-    enableDoubleQuotedStringLiterals: false,
-    defensive: true,
-  });
-  db.exec('pragma journal_mode = wal');
-  db.exec('pragma synchronous = full');
-  db.exec('pragma trusted_schema = off');
-  db.exec('pragma cell_size_check = on');
-  return db;
+export async function openSqliteFile(
+  path: string,
+  { signal }: { readonly signal: AbortSignal },
+): Promise<DatabaseSync> {
+  const doing = 'open the SQLite database';
+  return await untilFree(
+    () => {
+      const db = new DatabaseSync(path, {
+        timeout: BLOCKING_WAIT_MS,
+        enableForeignKeyConstraints: true,
+        enableDoubleQuotedStringLiterals: false,
+        defensive: true,
+      });
+      try {
+        // The change to WAL needs the file alone: two first starts at once meet here.
+        const mode = db.prepare('pragma journal_mode = wal').get()?.['journal_mode'];
+        if (mode !== 'wal') {
+          throw new BuilderdError(
+            'host.unsupported',
+            `Cannot ${doing}: its file system cannot hold a write-ahead log`,
+          );
+        }
+        db.exec('pragma synchronous = full');
+        db.exec('pragma trusted_schema = off');
+        db.exec('pragma cell_size_check = on');
+        return db;
+      } catch (reason) {
+        db.close();
+        throw reason;
+      }
+    },
+    { signal, doing },
+  );
 }
 
-function bindable(parameters: readonly unknown[]): SQLInputValue[] {
-  return parameters.map((value) => {
-    if (
-      value === null ||
-      typeof value === 'string' ||
-      typeof value === 'number' ||
-      typeof value === 'bigint' ||
-      value instanceof Uint8Array
-    ) {
-      return value;
+export function sqliteDialect(db: DatabaseSync, scope: TransactionScope): Dialect {
+  return {
+    createAdapter: () => new OneAtATimeAdapter(),
+    createDriver: () => new SqliteDriver(db, scope),
+    createIntrospector: (k) => new SqliteIntrospector(k),
+    createQueryCompiler: () => new SqliteQueryCompiler(),
+  };
+}
+
+/** Kysely's own queue for the one connection would wait for ever where ours refuses. */
+class OneAtATimeAdapter extends SqliteAdapter {
+  override get supportsMultipleConnections(): boolean {
+    return true;
+  }
+}
+
+/**
+ * One connection, used by one caller at a time. A transaction takes the write lock at once: one
+ * that began by reading could not go on after another process wrote.
+ */
+class SqliteDriver implements Driver {
+  readonly #db: DatabaseSync;
+  readonly #scope: TransactionScope;
+  readonly #connection: SqliteConnection;
+  readonly #waiting: (() => void)[] = [];
+  #isTaken = false;
+
+  constructor(db: DatabaseSync, scope: TransactionScope) {
+    this.#db = db;
+    this.#scope = scope;
+    this.#connection = new SqliteConnection(db, scope);
+  }
+
+  async init(): Promise<void> {
+    await Promise.resolve();
+  }
+
+  async acquireConnection(): Promise<DatabaseConnection> {
+    this.#scope.refuseInside('use the database');
+    if (this.#isTaken) await new Promise<void>((resolve) => this.#waiting.push(resolve));
+    this.#isTaken = true;
+    return this.#connection;
+  }
+
+  async beginTransaction(connection: DatabaseConnection): Promise<void> {
+    await connection.executeQuery(CompiledQuery.raw('begin immediate'));
+  }
+
+  async commitTransaction(): Promise<void> {
+    await this.#connection.commit();
+  }
+
+  async rollbackTransaction(): Promise<void> {
+    await Promise.resolve(this.#connection.rollback());
+  }
+
+  async releaseConnection(): Promise<void> {
+    await Promise.resolve(this.#connection.rollback());
+    const next = this.#waiting.shift();
+    // Handed over, not freed: nobody may come in between.
+    if (next === undefined) this.#isTaken = false;
+    else next();
+  }
+
+  async destroy(): Promise<void> {
+    this.#scope.refuseInside('close the database');
+    await Promise.resolve(this.#db.close());
+  }
+}
+
+class SqliteConnection implements DatabaseConnection {
+  readonly #db: DatabaseSync;
+  readonly #scope: TransactionScope;
+  readonly #statements = new Map<string, { statement: StatementSync; reads: boolean }>();
+
+  constructor(db: DatabaseSync, scope: TransactionScope) {
+    this.#db = db;
+    this.#scope = scope;
+  }
+
+  async executeQuery<R>({ sql, parameters }: CompiledQuery): Promise<QueryResult<R>> {
+    const signal = this.#scope.current?.signal;
+    throwIfAborted(signal, 'finish the transaction');
+    if (this.#db.isTransaction) {
+      // The lock is ours: nothing to wait for.
+      try {
+        return this.#run<R>(sql, parameters);
+      } catch (reason) {
+        throw sqliteFault(reason, 'use the database');
+      }
     }
-    if (value === undefined) return null;
-    throw new TypeError(`Cannot bind a ${typeof value} to an SQLite statement`);
-  });
+    return await untilFree(() => this.#run<R>(sql, parameters), {
+      ...(signal === undefined ? {} : { signal }),
+      doing: 'use the database',
+    });
+  }
+
+  // oxlint-disable-next-line require-yield
+  async *streamQuery<R>(): AsyncIterableIterator<QueryResult<R>> {
+    await Promise.resolve();
+    throw new BuilderdError('internal', 'Cannot stream rows: read them in pages');
+  }
+
+  async commit(): Promise<void> {
+    try {
+      await untilFree(() => this.#db.exec('commit'), { doing: 'commit to the database' });
+    } catch (reason) {
+      this.rollback();
+      throw reason;
+    }
+  }
+
+  /** SQLite may have rolled back by itself (disk full): that is no second fault. */
+  rollback(): void {
+    if (this.#db.isTransaction) this.#db.exec('rollback');
+  }
+
+  #run<R>(sql: string, parameters: readonly unknown[]): QueryResult<R> {
+    const { statement, reads } = this.#prepare(sql);
+    const values = parameters.map(bindable);
+    if (reads) {
+      // Kysely names the type that its caller believes in; the caller parses. A normal prototype,
+      // so that rows compare with literals.
+      return { rows: statement.all(...values).map((row) => ({ ...row }) as R) };
+    }
+    const { changes } = statement.run(...values);
+    return { rows: [], numAffectedRows: BigInt(changes) };
+  }
+
+  #prepare(sql: string): { statement: StatementSync; reads: boolean } {
+    const known = this.#statements.get(sql);
+    if (known !== undefined) return known;
+    const statement = this.#db.prepare(sql);
+    const prepared = { statement, reads: statement.columns().length > 0 };
+    if (this.#statements.size >= CACHED_STATEMENTS) this.#statements.clear();
+    this.#statements.set(sql, prepared);
+    return prepared;
+  }
+}
+
+/** Tries again while another process holds the lock, without stopping the event loop for long. */
+async function untilFree<T>(
+  work: () => T,
+  { signal, doing }: { readonly signal?: AbortSignal; readonly doing: string },
+): Promise<T> {
+  const deadline = performance.now() + LOCK_LIMIT_MS;
+  for (;;) {
+    try {
+      return work();
+    } catch (reason) {
+      if (!isSqliteBusy(reason) || performance.now() > deadline) throw sqliteFault(reason, doing);
+    }
+    await sleep(1 + Math.random() * 20);
+    throwIfAborted(signal, doing);
+  }
+}
+
+function bindable(value: unknown): SQLInputValue {
+  if (
+    value === null ||
+    typeof value === 'string' ||
+    typeof value === 'number' ||
+    typeof value === 'bigint' ||
+    value instanceof Uint8Array
+  ) {
+    return value;
+  }
+  if (value === undefined) return null;
+  throw new TypeError(`Cannot bind a ${typeof value} to an SQLite statement`);
 }
