@@ -256,6 +256,11 @@ export interface WebhookRow {
   active: number;
   /** Why deliveries were stopped; null while they are wanted. */
   disabled_reason: string | null;
+  /** The latest attempt, delivered or not. */
+  last_at: number | null;
+  last_status: number | null;
+  last_error: string | null;
+  last_success_at: number | null;
   created_at: number;
   updated_at: number;
 }

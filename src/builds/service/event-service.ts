@@ -19,6 +19,8 @@ export interface WebhookView {
   readonly url: string;
   readonly events: readonly EventType[];
   readonly active: boolean;
+  /** Why builderd stopped sending: the receiver answered 410, or nothing in hours. */
+  readonly disabledReason?: string;
   readonly createdAt: number;
   readonly lastDelivery?: {
     readonly at: number;

@@ -54,6 +54,8 @@ export interface TokenView {
   readonly tenant?: TenantName;
   readonly name: string;
   readonly createdAt: number;
+  /** The actor that made it. */
+  readonly createdBy: string;
   readonly expiresAt?: number;
   readonly revokedAt?: number;
   readonly lastUsedAt?: number;
@@ -96,7 +98,11 @@ export interface TenantService {
   list(caller: Caller, call: Call): Promise<readonly TenantView[]>;
   create(
     caller: Caller,
-    input: { readonly name: TenantName; readonly tier?: Tier; readonly overrides?: Partial<Quotas> },
+    input: {
+      readonly name: TenantName;
+      readonly tier?: Tier;
+      readonly overrides?: Partial<Quotas>;
+    },
     call: Call,
   ): Promise<TenantView>;
   get(tenant: TenantRef, call: Call): Promise<TenantView>;
@@ -131,8 +137,12 @@ export interface TenantService {
       readonly ttlSeconds?: number;
     },
     call: Call,
-  ): Promise<{ readonly token: TokenView; /** Shown once. */ readonly secret: string }>;
-  listTokens(caller: Caller, tenant: TenantRef | undefined, call: Call): Promise<readonly TokenView[]>;
+  ): Promise<{ readonly token: TokenView /** Shown once. */; readonly secret: string }>;
+  listTokens(
+    caller: Caller,
+    tenant: TenantRef | undefined,
+    call: Call,
+  ): Promise<readonly TokenView[]>;
   revokeToken(caller: Caller, tenant: TenantRef | undefined, id: string, call: Call): Promise<void>;
   /** The caller that a presented token stands for, or undefined: unknown, revoked or expired. */
   authenticate(
@@ -150,6 +160,10 @@ export interface TenantService {
   deleteCredential(caller: Caller, tenant: TenantRef, id: string, call: Call): Promise<void>;
   audit(
     caller: Caller,
-    options: Call & { readonly limit: number; readonly before?: number; readonly tenant?: TenantRef },
+    options: Call & {
+      readonly limit: number;
+      readonly before?: number;
+      readonly tenant?: TenantRef;
+    },
   ): Promise<readonly AuditView[]>;
 }
