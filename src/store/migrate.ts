@@ -38,10 +38,8 @@ export async function migrate<S>(
       )
       .execute(tx);
     const missing = missingOf(await appliedNames(tx), migrations);
-    // The interface of a migration is older than the tables: it knows none of them.
-    const anyTables = tx.withTables<Record<never, never>>();
     for (const { name, up } of missing) {
-      await up(anyTables, { dialect });
+      await up(tx, { dialect });
       await sql`insert into "meta" ("key", "value") values (${KEY + name}, ${new Date().toISOString()})`.execute(
         tx,
       );

@@ -23,9 +23,8 @@ const MIGRATION_TIMEOUT_MS = 16 * 60_000;
 /** PostgreSQL 13 is the oldest that is tested and still common. */
 const MIN_SERVER_VERSION = 130_000;
 
-/** Type numbers of the catalogue (pg_type.dat). */
-const INT8 = 20;
-const NUMERIC = 1700;
+const { INT8, NUMERIC } = pg.types.builtins;
+type TypeId = Parameters<typeof pg.types.getTypeParser>[0];
 
 export async function openPostgres(
   url: string,
@@ -113,7 +112,7 @@ function clientConfig(target: PostgresTarget): pg.ClientConfig {
 }
 
 /** Counts and sums as numbers, as SQLite gives them; what a number cannot hold is a fault. */
-function getTypeParser(oid: number, format?: 'text' | 'binary'): (text: string) => unknown {
+function getTypeParser(oid: TypeId, format?: 'text' | 'binary'): (text: string) => unknown {
   if (format !== 'binary' && oid === INT8) return parseWhole;
   if (format !== 'binary' && oid === NUMERIC) {
     return (text) => (/^-?\d+$/.test(text) ? parseWhole(text) : Number(text));

@@ -1,4 +1,3 @@
-import { Kysely } from 'kysely';
 import { throwIfAborted } from '../core/scope.ts';
 import { databaseFile, prepareDataDirectory, prepareDataFile } from './data-directory.ts';
 import type { Database } from './database.ts';

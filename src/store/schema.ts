@@ -40,6 +40,8 @@ export interface TenantRow {
   storage_bytes: Generated<number>;
   /** Last number given to an event of this tenant. */
   event_seq: Generated<number>;
+  /** Virtual time at which its next claim is due: grows by less for a larger weight. */
+  claim_pass: Generated<number>;
   /** Raised by every change, for If-Match. */
   version: Generated<number>;
   created_at: number;

@@ -1,8 +1,8 @@
-import { type Kysely, sql } from 'kysely';
+import { type QueryExecutorProvider, sql } from 'kysely';
 import type { MigrationContext } from './migration-context.ts';
 
 type Column = 'text' | 'int' | 'bytes';
-type Columns = Readonly<Record<string, `${Column}` | `${Column}?` | `${Column}=0` | 'text='>>;
+type Columns = Readonly<Record<string, Column | `${Column}?` | `${Column}=0` | 'text='>>;
 
 const TABLES: Readonly<Record<string, { columns: Columns; key: readonly string[] }>> = {
   tenants: {
@@ -14,6 +14,7 @@ const TABLES: Readonly<Record<string, { columns: Columns; key: readonly string[]
       suspended: 'int',
       storage_bytes: 'int=0',
       event_seq: 'int=0',
+      claim_pass: 'int=0',
       version: 'int=0',
       created_at: 'int',
       updated_at: 'int',
@@ -290,7 +291,7 @@ const TABLES: Readonly<Record<string, { columns: Columns; key: readonly string[]
   },
 };
 
-/** `where` is a condition over constants only. */
+/** `where` is a condition over constants only; a column may be followed by ` desc`. */
 const INDEXES: readonly {
   name: string;
   table: string;
@@ -306,13 +307,19 @@ const INDEXES: readonly {
   {
     name: 'builds_queued',
     table: 'builds',
-    columns: ['tenant_id', 'priority', 'id'],
+    columns: ['tenant_id', 'priority desc', 'id'],
     where: "state = 'pending'",
   },
   {
     name: 'builds_held',
     table: 'builds',
     columns: ['tenant_id', 'lease_until'],
+    where: 'owner is not null',
+  },
+  {
+    name: 'builds_owner',
+    table: 'builds',
+    columns: ['owner', 'lease_until'],
     where: 'owner is not null',
   },
   {
@@ -360,11 +367,12 @@ const INDEXES: readonly {
   { name: 'audit_tenant', table: 'audit', columns: ['tenant_id', 'at'] },
 ];
 
-export async function up(db: Kysely<unknown>, { dialect }: MigrationContext): Promise<void> {
+export async function up(db: QueryExecutorProvider, { dialect }: MigrationContext): Promise<void> {
   const types =
     dialect === 'sqlite'
       ? { text: 'text', int: 'integer', bytes: 'blob' }
-      : { text: 'text', int: 'bigint', bytes: 'bytea' };
+      : // Sorted by bytes, as SQLite does, whatever the locale of the database.
+        { text: 'text collate "C"', int: 'bigint', bytes: 'bytea' };
   for (const [table, { columns, key }] of Object.entries(TABLES)) {
     const lines = Object.entries(columns).map(([column, wish]) => {
       const [, type = 'text', mark = ''] = /^(text|int|bytes)(.*)$/.exec(wish) ?? [];
@@ -377,7 +385,12 @@ export async function up(db: Kysely<unknown>, { dialect }: MigrationContext): Pr
     await sql.raw(`create table "${table}" (${lines.join(', ')})${strict}`).execute(db);
   }
   for (const { name, table, columns, unique, where } of INDEXES) {
-    const list = columns.map((column) => `"${column}"`).join(', ');
+    const list = columns
+      .map((wish) => {
+        const [column, direction] = wish.split(' ');
+        return direction === undefined ? `"${column}"` : `"${column}" ${direction}`;
+      })
+      .join(', ');
     const condition = where === undefined ? '' : ` where ${where}`;
     const kind = unique ? 'unique index' : 'index';
     await sql.raw(`create ${kind} "${name}" on "${table}" (${list})${condition}`).execute(db);

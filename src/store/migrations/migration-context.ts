@@ -1,4 +1,4 @@
-import type { Kysely } from 'kysely';
+import type { QueryExecutorProvider } from 'kysely';
 import type { DialectName } from '../dialect-name.ts';
 
 /** What a migration may know beside the connection. */
@@ -6,8 +6,8 @@ export interface MigrationContext {
   readonly dialect: DialectName;
 }
 
-/** Runs once, inside one transaction. Never edited after a release: add another one. */
+/** Runs once, inside one transaction, in plain SQL: it outlives the types of the tables. Never edited after a release: add another one. */
 export interface Migration {
   readonly name: string;
-  readonly up: (db: Kysely<unknown>, context: MigrationContext) => Promise<void>;
+  readonly up: (db: QueryExecutorProvider, context: MigrationContext) => Promise<void>;
 }
