@@ -21,6 +21,7 @@ import {
   addon,
   commitBytes,
   EMPTY_INDEX,
+  listAll,
   newTenantId,
   privateDirectory,
   readBlob,
@@ -82,7 +83,7 @@ test('a staged file that is not committed leaves nothing behind', async () => {
     await staged.handle.writeFile('half');
     await assert.rejects(store.stage(request, { signal }), { code: 'api.conflict' });
   }
-  const listed = await Array.fromAsync(store.list({ signal }));
+  const listed = await listAll(store);
   assert.deepEqual(listed, []);
   assert.deepEqual(await readdir(join(home.path, '.staging', request.buildId, '3')), []);
 });
@@ -109,7 +110,7 @@ test('two artifacts of one attempt with equal bytes share one copy', async () =>
   const first = await commitBytes(store, Buffer.from('{}'), { tenantId, buildId, name: 'a.json' });
   const second = await commitBytes(store, Buffer.from('{}'), { tenantId, buildId, name: 'b.json' });
   assert.deepEqual(second, first);
-  assert.equal((await Array.fromAsync(store.list({ signal }))).length, 1);
+  assert.equal((await listAll(store)).length, 1);
 });
 
 test('commit() takes the copy that a row names when it is there, and only then', async () => {
@@ -123,7 +124,7 @@ test('commit() takes the copy that a row names when it is there, and only then',
   const bytes = someBytes(10_000);
   known = await commitBytes(store, bytes, { tenantId });
   assert.deepEqual(await commitBytes(store, bytes, { tenantId }), known);
-  assert.equal((await Array.fromAsync(store.list({ signal }))).length, 1);
+  assert.equal((await listAll(store)).length, 1);
   await store.remove(tenantId, known, { signal });
   const again = await commitBytes(store, bytes, { tenantId });
   assert.notEqual(again.generation, known.generation);
@@ -152,7 +153,7 @@ test('commit() refuses a file that changes while it is hashed', async () => {
   await assert.rejects(store.commit(staged, { tenantId: newTenantId(), encrypt: false, signal }), {
     code: 'storage.failed',
   });
-  assert.deepEqual(await Array.fromAsync(store.list({ signal })), []);
+  assert.deepEqual(await listAll(store), []);
 });
 
 test('commit() stops when it is cancelled', async () => {
@@ -171,7 +172,7 @@ test('commit() stops when it is cancelled', async () => {
   });
   stop.abort();
   await assert.rejects(committing, { code: 'build.cancelled' });
-  assert.deepEqual(await Array.fromAsync(store.list({ signal })), []);
+  assert.deepEqual(await listAll(store), []);
 });
 
 test('open() says missing, truncated and exchanged instead of giving a short body', async () => {
@@ -258,7 +259,7 @@ test('list() tells what is not ours and leaves it alone', async () => {
   await writeFile(join(home.path, 'notes.txt'), 'x');
   await writeFile(join(home.path, tenantId, 'sha512'), 'x');
   await writeFile(join(home.path, prefix, 'lost'), 'x');
-  const listed = await Array.fromAsync(store.list({ signal }));
+  const listed = await listAll(store);
   assert.deepEqual(
     listed
       .filter((each) => each.kind === 'foreign')

@@ -133,6 +133,8 @@ export interface ArtifactStore extends AsyncDisposable {
   stagedAttempts(call: Call): Promise<readonly StagedAttempt[]>;
   /** Removes what an attempt staged; only for attempts that are over. Idempotent. */
   discardAttempt(attempt: StagedAttempt, call: Call): Promise<void>;
+  /** Removes what operations of the store left behind when their process died, after a day. */
+  tidy(call: Call): Promise<void>;
   health(): StoreHealth;
   /** Writes, syncs and reads back a probe; a sound disk makes the store healthy again. */
   check(call: Call): Promise<StoreHealth>;

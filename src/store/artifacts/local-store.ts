@@ -1,12 +1,14 @@
-import { mkdir, statfs } from 'node:fs/promises';
+import { type FileHandle, mkdir, statfs } from 'node:fs/promises';
 import type { Readable } from 'node:stream';
 import type { Addon } from '../../../native/addon.ts';
-import { digestHex } from '../../core/digest.ts';
+import type { Digest } from '../../core/digest.ts';
 import { BuilderdError } from '../../core/errors.ts';
 import type { TenantId } from '../../core/ids.ts';
+import { throwIfAborted } from '../../core/scope.ts';
 import type {
   ArtifactStore,
   BlobRange,
+  Generation,
   ListedFile,
   StagedArtifact,
   StagedAttempt,
@@ -19,14 +21,16 @@ import { BlobFiles } from './blob-files.ts';
 import type { BlobIndex } from './blob-index.ts';
 import { Directory } from './directory.ts';
 import { type DurableIo, diskIo, type Owner } from './durable-io.ts';
-import { hashFile } from './hash-file.ts';
-import { pieceStream } from './piece-stream.ts';
+import type { HashOptions } from './hash-file.ts';
+import { type PieceSource, pieceStream } from './piece-stream.ts';
+import { checkRange, openPlain, requireKeys, writeEncrypted, writeOut } from './plain-bytes.ts';
 import { measureStaged } from './prepare-staged.ts';
-import { Staging } from './staging.ts';
+import { type StagedName, Staging } from './staging.ts';
 import { DiskHealth } from './store-health.ts';
 import { corrupt, readFault, storeFault } from './store-faults.ts';
-import { attemptGeneration } from './stored-name.ts';
-import { fileCopy, type StoredCopy, verified } from './stored-copy.ts';
+import { attemptGeneration, freshGeneration } from './stored-name.ts';
+import { fileCopy, type StoredCopy } from './stored-copy.ts';
+import type { TenantKey, TenantKeys } from './tenant-keys.ts';
 
 export interface LocalStoreOptions {
   /** ROOTFS_OUTPUT_DIR. Made, with its parents, when it is not there. */
@@ -34,6 +38,8 @@ export interface LocalStoreOptions {
   /** Who owns finished files: root and the service's group. Absent when we are not root. */
   readonly owner?: Owner;
   readonly index: BlobIndex;
+  /** Without them nothing encrypted is written or read. */
+  readonly keys?: TenantKeys;
   readonly addon?: Addon;
   /** For a process that only opens artifacts: nothing is made or probed. */
   readonly readOnly?: boolean;
@@ -42,6 +48,13 @@ export interface LocalStoreOptions {
 
 interface Call {
   readonly signal: AbortSignal;
+}
+
+/** What an attempt staged, and the generation that its copy gets. */
+interface Source {
+  readonly at: Pick<StagedName, 'directory' | 'name'>;
+  readonly handle: FileHandle;
+  readonly generation: Generation;
 }
 
 const FILE_MODE = 0o440;
@@ -115,55 +128,130 @@ class LocalStore implements ArtifactStore {
     this.#assertWritable();
     await this.#health.assertHealthy(options.signal);
     try {
-      return await this.#commitPlain(staged, options);
+      await using at = await this.#staging.enter(staged.request);
+      const use = { at, handle: staged.handle, generation: attemptGeneration(staged.request) };
+      const blob = options.encrypt
+        ? await this.#commitEncrypted(use, options)
+        : await this.#commitPlain(use, options);
+      await this.#staging.drop(at);
+      return blob;
     } catch (reason) {
       throw storeFault(reason, 'commit the artifact');
     }
   }
 
   async #commitPlain(
-    staged: StagedArtifact,
+    { at, handle, generation }: Source,
     { tenantId, signal }: Call & { readonly tenantId: TenantId },
   ): Promise<StoredBlob> {
-    const { handle, request } = staged;
     // Before the sync, which then makes owner and mode durable as well.
     await this.#io.seal(handle, FILE_MODE, this.#options.owner);
     const { digest, sizeBytes } = await measureStaged(handle, this.#hashing(signal), () =>
       this.#health.sync(handle),
     );
-    const known = await this.#options.index.findPresent(tenantId, digest, { signal });
-    await using at = await this.#staging.enter(request);
-    if (known !== undefined && known.dataKeyId === undefined) {
-      if ((await this.storedSize(tenantId, known, { signal })) === sizeBytes) {
-        await this.#staging.drop(at);
-        return known;
-      }
+    const known = await this.#reusable(tenantId, digest, undefined, signal);
+    if (known !== undefined) return known;
+    const blob = { digest, sizeBytes, storedBytes: sizeBytes, generation };
+    return this.#place({ at, handle }, tenantId, blob, signal);
+  }
+
+  async #commitEncrypted(
+    { at, handle, generation }: Source,
+    { tenantId, signal }: Call & { readonly tenantId: TenantId },
+  ): Promise<StoredBlob> {
+    const key = await requireKeys(this.#options.keys).current(tenantId, { signal });
+    const measured = await measureStaged(handle, this.#hashing(signal), async () => undefined);
+    const { digest, sizeBytes } = measured;
+    const known = await this.#reusable(tenantId, digest, key.id, signal);
+    if (known !== undefined) return known;
+    // Not a name that can be staged: nobody else is at it.
+    const sealedAt = { ...at, name: `${at.name}+age` };
+    await this.#staging.drop(sealedAt);
+    const plain = fileCopy(this.#io, handle, sizeBytes).read({ start: 0, end: sizeBytes - 1 });
+    return this.#store(
+      sealedAt,
+      { plain, sizeBytes, digest, generation, key },
+      tenantId,
+      signal,
+      () => measured.assertUnchanged(),
+    );
+  }
+
+  /** Writes a copy of plain bytes into a new file, syncs it and gives it its final name. */
+  async #store(
+    at: Pick<StagedName, 'directory' | 'name'>,
+    copy: {
+      readonly plain: PieceSource;
+      readonly sizeBytes: number;
+      readonly digest: Digest;
+      readonly generation: Generation;
+      readonly key: TenantKey | undefined;
+    },
+    tenantId: TenantId,
+    signal: AbortSignal,
+    beforeUse: () => Promise<void>,
+  ): Promise<StoredBlob> {
+    const { plain, sizeBytes, digest, generation, key } = copy;
+    await using handle = await this.#staging.create(at);
+    try {
+      const target = { io: this.#io, handle };
+      const storedBytes =
+        key === undefined
+          ? await writeOut(plain, target, { at: 0, signal })
+          : await writeEncrypted(plain, target, { sizeBytes, key, signal });
+      await beforeUse();
+      await this.#io.seal(handle, FILE_MODE, this.#options.owner);
+      await this.#health.sync(handle);
+      const blob = { digest, sizeBytes, storedBytes, generation };
+      const named = key === undefined ? blob : { ...blob, dataKeyId: key.id };
+      return await this.#place({ at, handle }, tenantId, named, signal);
+    } finally {
+      await this.#staging.drop(at);
     }
-    const blob = {
-      digest,
-      sizeBytes,
-      storedBytes: sizeBytes,
-      generation: attemptGeneration(request),
-    };
+  }
+
+  async #place(
+    { at, handle }: Pick<Source, 'at' | 'handle'>,
+    tenantId: TenantId,
+    blob: StoredBlob,
+    signal: AbortSignal,
+  ): Promise<StoredBlob> {
     if ((await this.#blobs.place(at, handle, tenantId, blob)) === 'existing') {
       await this.#assertSame(tenantId, blob, signal);
     }
-    await this.#staging.drop(at);
     return blob;
+  }
+
+  /** The copy that a row names, when it is in the wanted form and its file is there. */
+  async #reusable(
+    tenantId: TenantId,
+    digest: Digest,
+    dataKeyId: string | undefined,
+    signal: AbortSignal,
+  ): Promise<StoredBlob | undefined> {
+    const known = await this.#options.index.findPresent(tenantId, digest, { signal });
+    if (known === undefined || known.dataKeyId !== dataKeyId) return undefined;
+    const found = await this.storedSize(tenantId, known, { signal });
+    return found === known.storedBytes ? known : undefined;
   }
 
   /** Two artifacts of one attempt may hold the same bytes; anything else there is an alarm. */
   async #assertSame(tenantId: TenantId, blob: StoredBlob, signal: AbortSignal): Promise<void> {
-    await using existing = await this.#blobs.open(tenantId, blob);
-    const { size } = await existing.stat();
-    const isSame =
-      size === blob.sizeBytes &&
-      (await hashFile(existing, size, this.#hashing(signal))) === blob.digest;
-    if (isSame) return;
-    throw new BuilderdError(
-      'storage.failed',
-      'Cannot commit the artifact: its name holds other bytes than its digest says',
-    );
+    const existing = await this.#openCopy(tenantId, blob);
+    const stored = { ...blob, storedBytes: existing.storedBytes };
+    const { keys } = this.#options;
+    const plain = await openPlain(existing, tenantId, stored, { keys, signal, verify: true });
+    try {
+      await drain(plain, signal);
+    } catch (reason) {
+      throw new BuilderdError(
+        'storage.failed',
+        'Cannot commit the artifact: its name holds other bytes than its digest says',
+        { cause: reason },
+      );
+    } finally {
+      await plain.close();
+    }
   }
 
   async open(
@@ -171,16 +259,33 @@ class LocalStore implements ArtifactStore {
     blob: StoredBlob,
     options: Call & { readonly range?: BlobRange; readonly verify?: boolean },
   ): Promise<Readable> {
-    const range = options.range ?? { start: 0, end: blob.sizeBytes - 1 };
-    checkRange(range, blob.sizeBytes, options.range === undefined);
+    checkRange(options.range, blob.sizeBytes);
     const copy = await this.#openCopy(tenantId, blob);
-    if (copy.storedBytes !== blob.storedBytes) {
-      await copy.close();
-      throw corrupt(`its file has ${copy.storedBytes} bytes instead of ${blob.storedBytes}`);
+    const plain = await openPlain(copy, tenantId, blob, { ...options, keys: this.#options.keys });
+    return pieceStream(plain, options.signal);
+  }
+
+  async recode(
+    tenantId: TenantId,
+    blob: StoredBlob,
+    { encrypt, signal }: Call & { readonly encrypt: boolean },
+  ): Promise<StoredBlob> {
+    this.#assertWritable();
+    await this.#health.assertHealthy(signal);
+    const { keys } = this.#options;
+    const key = encrypt ? await requireKeys(keys).current(tenantId, { signal }) : undefined;
+    const copy = await this.#openCopy(tenantId, blob);
+    const plain = await openPlain(copy, tenantId, blob, { keys, signal, verify: true });
+    try {
+      await using at = await this.#staging.enterScratch();
+      const { digest, sizeBytes } = blob;
+      const wish = { plain, digest, sizeBytes, generation: freshGeneration(), key };
+      return await this.#store(at, wish, tenantId, signal, async () => undefined);
+    } catch (reason) {
+      throw storeFault(reason, 'store the artifact again');
+    } finally {
+      await plain.close();
     }
-    const plain = copy.read(range);
-    const isChecked = options.verify === true && options.range === undefined;
-    return pieceStream(isChecked ? verified(plain, digestHex(blob.digest)) : plain, options.signal);
   }
 
   async #openCopy(
@@ -200,10 +305,6 @@ class LocalStore implements ArtifactStore {
     } catch (reason) {
       throw readFault(reason);
     }
-  }
-
-  async recode(): Promise<StoredBlob> {
-    throw new BuilderdError('not_supported', 'Cannot store an artifact again: it is not built yet');
   }
 
   async storedSize(
@@ -239,6 +340,11 @@ class LocalStore implements ArtifactStore {
     return this.#staging.discard(attempt, signal);
   }
 
+  tidy(_call: Call): Promise<void> {
+    this.#assertWritable();
+    return this.#staging.tidy(Date.now());
+  }
+
   health(): StoreHealth {
     return this.#health.get();
   }
@@ -257,7 +363,7 @@ class LocalStore implements ArtifactStore {
     await this.#root[Symbol.asyncDispose]();
   }
 
-  #hashing(signal: AbortSignal) {
+  #hashing(signal: AbortSignal): HashOptions {
     return { io: this.#io, addon: this.#options.addon, signal };
   }
 
@@ -267,9 +373,6 @@ class LocalStore implements ArtifactStore {
   }
 }
 
-/** An empty artifact has no range; as a whole it is 0 to -1. */
-function checkRange({ start, end }: BlobRange, sizeBytes: number, isWhole: boolean): void {
-  const isInside = Number.isSafeInteger(start) && Number.isSafeInteger(end) && start >= 0;
-  if (isInside && end < sizeBytes && (isWhole || start <= end)) return;
-  throw new BuilderdError('api.invalid', 'Cannot read the artifact: the range lies outside of it');
+async function drain(source: PieceSource, signal: AbortSignal): Promise<void> {
+  while ((await source.next()) !== undefined) throwIfAborted(signal, 'read the artifact');
 }

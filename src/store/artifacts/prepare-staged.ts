@@ -6,6 +6,8 @@ import { type HashOptions, hashFile } from './hash-file.ts';
 export interface Measured {
   readonly digest: Digest;
   readonly sizeBytes: number;
+  /** Throws when the file has changed since: also for a second reading. */
+  assertUnchanged(): Promise<void>;
 }
 
 /**
@@ -21,19 +23,14 @@ export async function measureStaged(
   if (!before.isFile()) throw odd('it is no regular file');
   const sizeBytes = Number(before.size);
   const [digest] = await Promise.all([hashFile(handle, sizeBytes, options), alongside()]);
-  await assertUnchanged(handle, before);
-  return { digest, sizeBytes };
-}
-
-/** Whether a file is as it was when `before` was read. */
-export async function assertUnchanged(
-  handle: FileHandle,
-  before: { readonly size: bigint; readonly mtimeNs: bigint },
-): Promise<void> {
-  const after = await handle.stat({ bigint: true });
-  if (after.size !== before.size || after.mtimeNs !== before.mtimeNs) {
-    throw odd('it was changed while it was hashed');
-  }
+  const assertUnchanged = async (): Promise<void> => {
+    const after = await handle.stat({ bigint: true });
+    if (after.size !== before.size || after.mtimeNs !== before.mtimeNs) {
+      throw odd('it was changed while it was read');
+    }
+  };
+  await assertUnchanged();
+  return { digest, sizeBytes, assertUnchanged };
 }
 
 function odd(fact: string): BuilderdError {

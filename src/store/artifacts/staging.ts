@@ -1,7 +1,6 @@
 import type { FileHandle } from 'node:fs/promises';
 import { BuilderdError, errnoOf } from '../../core/errors.ts';
-import { parseBuildId } from '../../core/ids.ts';
-import { isUuid } from '../../core/ids.ts';
+import { isUuid, newId, parseBuildId } from '../../core/ids.ts';
 import { throwIfAborted } from '../../core/scope.ts';
 import type { StagedArtifact, StagedAttempt, StageRequest } from './artifact-store.ts';
 import { Directory } from './directory.ts';
@@ -10,6 +9,9 @@ import { checkStageRequest } from './stored-name.ts';
 import { storeFault } from './store-faults.ts';
 
 const STAGING = '.staging';
+/** Copies that are being stored again; a crash leaves them, `tidy` removes them. */
+const SCRATCH = '.scratch';
+const STALE_MS = 24 * 60 * 60_000;
 /** Root alone: what lies here is unfinished, unhashed and not yet encrypted. */
 const PRIVATE = { mode: 0o700, owner: undefined };
 
@@ -66,7 +68,32 @@ export class Staging {
     }
   }
 
-  async create({ directory, name }: StagedName): Promise<FileHandle> {
+  /** A name of its own for a copy that no attempt makes. */
+  async enterScratch(): Promise<StagedName> {
+    try {
+      const directory = await this.#root.childMade(SCRATCH, PRIVATE);
+      return {
+        directory,
+        name: newId(),
+        [Symbol.asyncDispose]: () => directory[Symbol.asyncDispose](),
+      };
+    } catch (reason) {
+      throw storeFault(reason, 'store an artifact again');
+    }
+  }
+
+  /** Removes what died with its process. By the host's clock: a copy takes hours at most. */
+  async tidy(nowMs: number): Promise<void> {
+    await using directory = await this.#childIfThere(this.#root, SCRATCH);
+    for (const { name } of (await directory?.list()) ?? []) {
+      if (directory === undefined || !isUuid(name)) continue;
+      const at = { directory, name };
+      await using handle = await this.#io.openForReading(directory.at(name));
+      if ((await handle.stat()).mtimeMs < nowMs - STALE_MS) await this.drop(at);
+    }
+  }
+
+  async create({ directory, name }: Pick<StagedName, 'directory' | 'name'>): Promise<FileHandle> {
     try {
       return await this.#io.openNew(directory.at(name));
     } catch (reason) {
@@ -78,7 +105,7 @@ export class Staging {
   }
 
   /** Removes the name; that it is gone already is fine. */
-  async drop({ directory, name }: StagedName): Promise<void> {
+  async drop({ directory, name }: Pick<StagedName, 'directory' | 'name'>): Promise<void> {
     try {
       await this.#io.unlink(directory.at(name));
     } catch (reason) {
@@ -112,7 +139,7 @@ export class Staging {
     {
       await using directory = await this.#childIfThere(build, String(attempt));
       for (const { name } of (await directory?.list()) ?? []) {
-        if (directory !== undefined) await this.drop({ ...NOTHING_TO_CLOSE, directory, name });
+        if (directory !== undefined) await this.drop({ directory, name });
       }
     }
     await this.#removeEmpty(build, String(attempt));
@@ -138,5 +165,3 @@ export class Staging {
     }
   }
 }
-
-const NOTHING_TO_CLOSE = { [Symbol.asyncDispose]: async (): Promise<void> => undefined };
