@@ -31,7 +31,8 @@ export async function recordViolation(
     build_id: violation.buildId ?? null,
     current_value: Math.round(violation.current),
     limit_value: Math.round(violation.limit),
-    message: violation.message.slice(0, MAX_MESSAGE),
+    // PostgreSQL's text cannot hold NUL.
+    message: violation.message.replaceAll('\0', '').toWellFormed().slice(0, MAX_MESSAGE),
   };
   const recent = await tx.k
     .selectFrom('quota_violations')
