@@ -22,6 +22,8 @@ export interface JsonLimits {
   readonly maxBytes: number;
   readonly maxDepth: number;
   readonly maxKeys: number;
+  /** Further names, in lower case, of objects whose keys are foreign data. */
+  readonly freeForm?: ReadonlySet<string>;
 }
 
 export const DOCUMENT_LIMITS: JsonLimits = {
@@ -141,10 +143,14 @@ class Reader {
       }
       folded.add(fold);
       if (!this.#skip(':')) throw this.#bad('a colon is missing');
-      object.set(key, this.#value(depth + 1, FREE_FORM.has(fold)));
+      object.set(key, this.#value(depth + 1, this.#isFreeForm(fold)));
     } while (this.#skip(','));
     if (!this.#skip('}')) throw this.#bad('an object does not end');
     return object;
+  }
+
+  #isFreeForm(name: string): boolean {
+    return FREE_FORM.has(name) || this.#limits.freeForm?.has(name) === true;
   }
 
   #array(depth: number): readonly JsonValue[] {
