@@ -23,9 +23,10 @@ export interface MasterKeys {
  */
 export function parseMasterKeys(text: string, where: string): MasterKeys {
   const words = text
-    .split(/[\n,]/)
-    .map((line) => line.replace(/#.*$/, '').trim())
-    .filter((line) => line !== '');
+    .split('\n')
+    .flatMap((line) => line.replace(/#.*$/, '').split(','))
+    .map((word) => word.trim())
+    .filter((word) => word !== '');
   const bad = words.findIndex((word) => !KEY_TEXT.test(word));
   if (bad !== -1) throw unusable(where, `key ${bad + 1} is not 32 bytes in hex or base64`);
   if (words.length > MAX_KEYS) throw unusable(where, `it holds more than ${MAX_KEYS} keys`);
