@@ -1,0 +1,69 @@
+import { BuilderdError, isBuilderdError } from '../../../core/errors.ts';
+import { parsePlatform } from '../../../runtime/registry/platform.ts';
+import { parseReference } from '../../../runtime/registry/reference.ts';
+import type { BuildSpec } from '../../build-spec.ts';
+
+/** What admission needs to know of a request. */
+export interface SpecFacts {
+  /** Canonical host of the registry, with its port if it has one. */
+  readonly registry: string;
+}
+
+/**
+ * All that can be wrong with a request before any quota is asked. Throws `api.invalid`,
+ * `source.invalid`, `not_supported`.
+ */
+export function checkSpec(spec: BuildSpec): SpecFacts {
+  assertStorable(spec);
+  const { source, target } = spec;
+  if ('git' in source) throw unsupported('a Git repository');
+  if ('archive' in source) throw unsupported('an archive');
+  if (target?.sizeBytes !== undefined && target.extraBytes !== undefined) {
+    throw new BuilderdError(
+      'api.invalid',
+      'Cannot use target: give sizeBytes (all of the disk) or extraBytes (free space), not both',
+    );
+  }
+  if (target?.label !== undefined && Buffer.byteLength(target.label) > 16) {
+    throw new BuilderdError('api.invalid', 'Cannot use target.label: it is longer than 16 bytes');
+  }
+  if (spec.platform !== undefined) checkPlatform(spec.platform);
+  return { registry: parseReference(source.image.reference).registry };
+}
+
+/**
+ * Both databases hold any text but NUL, and UTF-8 has no lone surrogates. Names of fields count as
+ * text too: labels have any. Throws `api.invalid`.
+ */
+export function assertStorable(value: unknown, path = ''): void {
+  if (typeof value === 'string') {
+    if (value.includes('\0') || !value.isWellFormed()) {
+      throw new BuilderdError(
+        'api.invalid',
+        `Cannot use ${path === '' ? 'the text' : path}: it holds NUL or half a character`,
+      );
+    }
+    return;
+  }
+  if (typeof value !== 'object' || value === null) return;
+  for (const [key, inner] of Object.entries(value)) {
+    assertStorable(key, path);
+    assertStorable(inner, path === '' ? key : `${path}.${key}`);
+  }
+}
+
+function checkPlatform(text: string): void {
+  try {
+    parsePlatform(text);
+  } catch (reason) {
+    if (!isBuilderdError(reason, 'usage.invalid')) throw reason;
+    throw new BuilderdError('api.invalid', reason.message, { cause: reason });
+  }
+}
+
+function unsupported(source: string): BuilderdError {
+  return new BuilderdError(
+    'not_supported',
+    `Cannot build from ${source}: this version builds from images only`,
+  );
+}

@@ -1,0 +1,39 @@
+import type { TenantId } from '../../core/ids.ts';
+import type { Db } from '../database.ts';
+import { readInteger } from '../row-values.ts';
+import { utcDay } from '../usage/utc-day.ts';
+
+/** What the quotas of admission are compared with. */
+export interface Admitted {
+  readonly queued: number;
+  /** Accepted on this UTC day, also those deleted since. */
+  readonly createdToday: number;
+  /** Time that builds ran on this UTC day. */
+  readonly buildMsToday: number;
+  /** Until the next UTC day begins. */
+  readonly msToMidnight: number;
+}
+
+const DAY_MS = 86_400_000;
+
+/** True until the transaction ends only while the tenant's row is locked. */
+export async function countAdmitted(tx: Db, tenantId: TenantId): Promise<Admitted> {
+  const { queued, now } = await tx.k
+    .selectFrom('builds')
+    .select((eb) => [eb.fn.countAll().as('queued'), tx.now.as('now')])
+    .where('tenant_id', '=', tenantId)
+    .where('state', '=', 'pending')
+    .executeTakeFirstOrThrow();
+  const day = await tx.k
+    .selectFrom('usage_daily')
+    .select(['builds_created', 'build_ms'])
+    .where('tenant_id', '=', tenantId)
+    .where('day', '=', utcDay(tx))
+    .executeTakeFirst();
+  return {
+    queued: readInteger(queued, 'count'),
+    createdToday: readInteger(day?.builds_created ?? 0, 'usage_daily.builds_created'),
+    buildMsToday: readInteger(day?.build_ms ?? 0, 'usage_daily.build_ms'),
+    msToMidnight: DAY_MS - (readInteger(now, 'now') % DAY_MS),
+  };
+}
