@@ -68,7 +68,7 @@ async function act(action: Action, name: string, host: FailpointHost): Promise<v
     case 'kill9':
       host.kill();
       // The signal may need a moment to arrive; nothing may happen after it.
-      await sleep(60_000);
+      await sleep(60_000, undefined, { ref: false });
   }
 }
 

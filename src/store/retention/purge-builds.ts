@@ -1,0 +1,47 @@
+import { type BuildId, parseBuildId, parseTenantId, type TenantId } from '../../core/ids.ts';
+import { releaseArtifacts } from '../artifacts/artifact-rows.ts';
+import type { Db } from '../database.ts';
+import { readText } from '../row-values.ts';
+
+const ENDED = ['completed', 'failed', 'cancelled'];
+
+export interface PurgeableBuild {
+  readonly id: BuildId;
+  readonly tenantId: TenantId;
+}
+
+/** Deleted builds that no executor works on any more, oldest deletion first. */
+export async function findDeleted(
+  db: Db,
+  { limit }: { readonly limit: number },
+): Promise<readonly PurgeableBuild[]> {
+  const rows = await db.k
+    .selectFrom('builds')
+    .select(['id', 'tenant_id'])
+    .where('deleted_at', 'is not', null)
+    .where('state', 'in', ENDED)
+    .orderBy('deleted_at')
+    .limit(limit)
+    .execute();
+  return rows.map((row) => ({
+    id: parseBuildId(readText(row.id, 'builds.id')),
+    tenantId: parseTenantId(readText(row.tenant_id, 'builds.tenant_id')),
+  }));
+}
+
+/**
+ * Removes all rows of a deleted build; its bytes are condemned unless another build has them.
+ * Usage, audit and events stay: they tell that it was there. A repeat changes nothing.
+ */
+export async function purgeBuild(tx: Db, { id, tenantId }: PurgeableBuild): Promise<void> {
+  await releaseArtifacts(tx, { tenantId, buildId: id });
+  for (const table of ['log_segments', 'steps', 'attempts', 'build_secrets'] as const) {
+    await tx.k.deleteFrom(table).where('build_id', '=', id).execute();
+  }
+  await tx.k
+    .deleteFrom('builds')
+    .where('id', '=', id)
+    .where('deleted_at', 'is not', null)
+    .where('state', 'in', ENDED)
+    .execute();
+}
