@@ -17,8 +17,12 @@ export interface Config {
   readonly settings: Settings;
   /** Names that the environment sets, for a message that says where a value comes from. */
   readonly given: ReadonlySet<SettingName>;
+  /** All names, in the order of the table. */
+  readonly names: readonly SettingName[];
   /** SOURCE_DATE_EPOCH, the convention of reproducible-builds.org. */
   readonly sourceDateEpoch?: string;
+  /** OpenTelemetry's own variables. */
+  readonly standardOtel: Environment;
   /** Where programs are looked for. */
   readonly searchPath: string;
   /** Directory of docker's config.json. */
@@ -108,10 +112,38 @@ export function parseConfig(environment: Environment): Config {
     // The table above gives each name its own type; a loop over it cannot show that.
     settings: Object.fromEntries(values) as unknown as Settings,
     given,
+    names: settingNames(),
+    standardOtel: Object.fromEntries(
+      Object.entries(environment).filter(([name]) => name.startsWith('OTEL_')),
+    ),
     searchPath: environment['PATH'] ?? '/usr/sbin:/usr/bin:/sbin:/bin',
     dockerConfigDir: environment['DOCKER_CONFIG'] ?? `${environment['HOME'] ?? homedir()}/.docker`,
     ...(epoch === undefined || epoch === '' ? {} : { sourceDateEpoch: epoch }),
   };
+}
+
+/** Values that no line of output may hold. */
+export function secretsOf({ settings, names, standardOtel }: Config): string[] {
+  const secrets: string[] = [];
+  for (const [name, value] of Object.entries(standardOtel)) {
+    // Header values are the keys of telemetry vendors.
+    if (!name.endsWith('_HEADERS')) continue;
+    for (const pair of (value ?? '').split(','))
+      secrets.push(pair.slice(pair.indexOf('=') + 1).trim());
+  }
+  for (const name of names) {
+    const value = settings[name];
+    if (!isSecret(name) || typeof value !== 'string' || value === '') continue;
+    secrets.push(value);
+    // The password alone, as a driver's message may show it.
+    const password = URL.parse(value)?.password ?? '';
+    if (password !== '') secrets.push(password, decodeURIComponent(password));
+  }
+  return secrets;
+}
+
+export function isSecret(name: SettingName): boolean {
+  return 'secret' in SETTINGS[name];
 }
 
 function parseOne(name: SettingName, environment: Environment): unknown {

@@ -6,10 +6,10 @@ import { HELP_AFTER_BUILD, HELP_AFTER_ROOT } from './help-text.ts';
 import type { Io } from './io.ts';
 import { printFault } from './print-fault.ts';
 import type { RootOptions } from './root-command.ts';
+import type { ServeOptions } from './serve/serve-command.ts';
 
 /** Named by the design, built by later versions: they answer `not_supported`, never a guess. */
 const LATER_COMMANDS = [
-  'serve',
   'migrate',
   'validate-db',
   'gc',
@@ -66,6 +66,7 @@ export function createProgram(io: Io, outcome: Outcome = { exitCode: 0 }): Comma
     });
   const commands = [
     buildCommand(io),
+    serveCommand(io),
     doctorCommand(io, outcome),
     versionCommand(io),
     completionCommand(io, program),
@@ -73,6 +74,7 @@ export function createProgram(io: Io, outcome: Outcome = { exitCode: 0 }): Comma
   for (const command of commands) {
     program.addCommand(command.copyInheritedSettings(program).allowExcessArguments(false));
   }
+  program.addCommand(roleCommand(io, outcome).copyInheritedSettings(program), { hidden: true });
   for (const name of LATER_COMMANDS) {
     program.addCommand(laterCommand(name).copyInheritedSettings(program), { hidden: true });
   }
@@ -133,6 +135,29 @@ function buildCommand(io: Io): Command {
       const { runBuild } = await import('./build-command.ts');
       await runBuild(source, withRootConfig(options, command), io);
     });
+}
+
+function serveCommand(io: Io): Command {
+  return new Command('serve')
+    .description('run the service: the API, the metrics and the builds')
+    .addOption(
+      new Option('--role <role>', 'which of its processes this host runs')
+        .choices(['all', 'api', 'executor'])
+        .default('all'),
+    )
+    .addOption(configOption())
+    .action(async (options: ServeOptions, command: Command) => {
+      const { runServe } = await import('./serve/serve-command.ts');
+      await runServe(withRootConfig(options, command), io);
+    });
+}
+
+/** What `serve` starts; useless by hand. */
+function roleCommand(io: Io, outcome: Outcome): Command {
+  return new Command('role').argument('<name>').action(async (name: string) => {
+    const { runRole } = await import('./serve/role-command.ts');
+    outcome.exitCode = await runRole(name, io);
+  });
 }
 
 function doctorCommand(io: Io, outcome: Outcome): Command {

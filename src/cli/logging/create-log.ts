@@ -18,8 +18,8 @@ export interface LogOptions {
   readonly format: 'json' | 'text';
   readonly sink: Pick<LineSink, 'write'>;
   readonly redact: Redact;
-  /** In every line. */
-  readonly fields: LogFields;
+  /** Which process of the service writes: in every line. */
+  readonly process: string;
 }
 
 const MAX_CAUSES = 5;
@@ -31,7 +31,7 @@ export function createLog(options: LogOptions): ServiceLog {
     {
       // The threshold is ours: pino's children would keep the level that they were born with.
       level: 'debug',
-      base: { ...options.fields, pid: process.pid },
+      base: { process: options.process },
       timestamp: () => `,"time":"${new Date().toISOString()}"`,
       formatters: { level: (label) => ({ level: label.toUpperCase() }) },
       serializers: { err: describeFault },

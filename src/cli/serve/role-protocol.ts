@@ -18,6 +18,8 @@ export type ToRole =
       /** Account to become; absent when the service was not started by root. */
       readonly identity?: Identity;
       readonly restarts: number;
+      /** True when no other role runs on this host. */
+      readonly alone: boolean;
     }
   | {
       readonly kind: 'reload';
@@ -71,14 +73,16 @@ export async function* readLines(stream: Readable): AsyncGenerator<string> {
 }
 
 export function parseToRole(line: string): ToRole {
-  const { kind, environment, files, identity, restarts } = recordOf(JSON.parse(line));
+  const { kind, environment, files, identity, restarts, alone } = recordOf(JSON.parse(line));
   const told = { environment: textsOf(environment), files: textsOf(files) };
   if (kind === 'reload') return { kind, ...told };
-  if (kind !== 'start' || typeof restarts !== 'number') throw malformed();
+  if (kind !== 'start' || typeof restarts !== 'number' || typeof alone !== 'boolean')
+    throw malformed();
   return {
     kind,
     ...told,
     restarts,
+    alone,
     ...(identity === undefined ? {} : { identity: parseIdentity(identity) }),
   };
 }

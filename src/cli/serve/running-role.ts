@@ -2,6 +2,7 @@ import type { Log } from '../../core/log.ts';
 import type { Tracing } from '../../core/tracing.ts';
 import type { Metrics } from '../../builds/metrics/metrics.ts';
 import type { Config } from '../config.ts';
+import type { Redact } from '../logging/redact.ts';
 import type { Identity } from './role-protocol.ts';
 import type { RecentErrors } from './recent-errors.ts';
 
@@ -16,6 +17,11 @@ export interface RoleContext {
   readonly metrics: Metrics;
   readonly tracing: Tracing;
   readonly errors: RecentErrors;
+  readonly redact: Redact;
+  /** True when no other role runs on this host. */
+  readonly alone: boolean;
+  /** Names this start of the process. */
+  readonly process: string;
   /** Aborted when the start must be given up. */
   readonly signal: AbortSignal;
   readonly startedAt: number;

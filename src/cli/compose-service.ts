@@ -1,0 +1,152 @@
+import {
+  readQueueGauges,
+  readStoredBytes,
+  readTenantGauges,
+} from '../builds/metrics/database-gauges.ts';
+import type { Metrics } from '../builds/metrics/metrics.ts';
+import { BuilderdError } from '../core/errors.ts';
+import type { Database, DatabaseConfig } from '../store/database.ts';
+import { openDatabase } from '../store/open-database.ts';
+import { loadMasterKeys, type MasterKeySource } from '../store/secrets/load-master-keys.ts';
+import { createSealedSecrets, type SealedSecrets } from '../store/secrets/sealed-secrets.ts';
+import type { Config, Settings } from './config.ts';
+import { metricsAddress } from './serve/check-settings.ts';
+import { serveMetrics } from './serve/metrics-server.ts';
+import { RoleMetrics } from './serve/role-metrics.ts';
+import { type RoleName } from './serve/role-protocol.ts';
+import { roleSocket, serveRoleFacts } from './serve/role-socket.ts';
+import type { RoleContext } from './serve/running-role.ts';
+
+/** What both roles stand on. */
+export interface ServiceBase extends AsyncDisposable {
+  readonly database: Database;
+  readonly secrets: SealedSecrets;
+}
+
+/** Keys and the database: opened while the process may still read what is only root's. */
+export async function openServiceBase(context: RoleContext): Promise<ServiceBase> {
+  const { config, log, signal } = context;
+  const { keys, madeFile } = await loadMasterKeys(masterKeySource(config), {
+    mayMake: true,
+    signal,
+  });
+  if (madeFile !== undefined) {
+    log.warn(
+      { address: madeFile },
+      'Made a master key: keep a copy of this file, apart from the database',
+    );
+  }
+  const database = await openDatabase(databaseConfig(config), { signal, log });
+  return {
+    database,
+    secrets: createSealedSecrets(keys),
+    [Symbol.asyncDispose]: () => database[Symbol.asyncDispose](),
+  };
+}
+
+function masterKeySource({ settings, searchPath }: Config): MasterKeySource {
+  const { MASTER_KEY: value, MASTER_KEY_FILE: file, MASTER_KEY_COMMAND: command } = settings;
+  return {
+    dataDirectory: settings.DATABASE_DATA_DIR,
+    commandEnv: { PATH: searchPath },
+    ...(value === '' ? {} : { value }),
+    ...(file === '' ? {} : { file }),
+    ...(command === '' ? {} : { command }),
+  };
+}
+
+/** DATABASE_URL, or a URL out of the older single settings. */
+export function databaseConfig({ settings }: Pick<Config, 'settings'>): DatabaseConfig {
+  if (settings.DATABASE_TYPE === 'sqlite') {
+    return { type: 'sqlite', directory: settings.DATABASE_DATA_DIR };
+  }
+  return {
+    type: 'postgres',
+    url: settings.DATABASE_URL === '' ? urlOf(settings) : settings.DATABASE_URL,
+  };
+}
+
+function urlOf(settings: Settings): string {
+  const url = URL.parse(`postgres://${settings.DATABASE_HOST}:${settings.DATABASE_PORT}/`);
+  if (url === null) {
+    throw new BuilderdError(
+      'config.invalid',
+      'Cannot use UNKEY_BUILDERD_DATABASE_HOST: want a host name or an address',
+    );
+  }
+  url.username = encodeURIComponent(settings.DATABASE_USERNAME);
+  url.password = encodeURIComponent(settings.DATABASE_PASSWORD);
+  url.pathname = encodeURIComponent(settings.DATABASE_NAME);
+  url.searchParams.set('sslmode', settings.DATABASE_SSL_MODE);
+  return url.href;
+}
+
+/** Whether the database answers, and what it knows of queue, tenants and storage. */
+export function watchDatabase(
+  metrics: Metrics,
+  database: Database,
+  { maxTenants }: { readonly maxTenants: number },
+): void {
+  metrics.addCollector('database', async (signal) => {
+    metrics.setDatabaseUp(false);
+    await database.ping({ signal });
+    metrics.setDatabaseUp(true);
+  });
+  metrics.addCollector('queue', async () => metrics.setQueue(await readQueueGauges(database)));
+  metrics.addCollector('tenants', async () =>
+    metrics.setTenants(await readTenantGauges(database, { limit: maxTenants })),
+  );
+  metrics.addCollector('storage', async () =>
+    metrics.setStoredBytes(await readStoredBytes(database)),
+  );
+}
+
+export interface Shown {
+  readonly role: RoleName;
+  /** Also serve Prometheus: one process of a host does. */
+  readonly withServer: boolean;
+  readonly status: (signal: AbortSignal) => Promise<Readonly<Record<string, unknown>>>;
+}
+
+/** The socket for the other role of this host, and Prometheus's port. */
+export async function showRole(context: RoleContext, shown: Shown): Promise<AsyncDisposable> {
+  const { config, metrics, log, identity } = context;
+  const { settings, given } = config;
+  const other = shown.role === 'api' ? 'executor' : 'api';
+  const text = new RoleMetrics(
+    metrics,
+    context.alone ? undefined : { role: other, socket: roleSocket(settings.RUN_DIR, other) },
+  );
+  const open = new AsyncDisposableStack();
+  try {
+    // Only the executor is asked: the api, which has no right to make a socket there, asks.
+    if (shown.role === 'executor') {
+      open.use(
+        await serveRoleFacts(
+          roleSocket(settings.RUN_DIR, shown.role),
+          {
+            process: context.process,
+            metrics: () => text.json(),
+            status: async (signal) => JSON.stringify(await shown.status(signal)),
+          },
+          identity === undefined ? {} : { gid: identity.gid },
+        ),
+      );
+    }
+    if (shown.withServer && settings.OTEL_PROMETHEUS_ENABLED) {
+      const { host, port } = metricsAddress(settings, given);
+      const server = await serveMetrics({
+        host,
+        port,
+        render: () => text.render(),
+        onFault: (reason) => log.error({ err: reason }, 'Cannot show the metrics'),
+      });
+      open.use(server);
+      log.info({ address: `${host}:${server.port}` }, 'Serving metrics');
+    }
+    return open;
+  } catch (reason) {
+    await open.disposeAsync();
+    throw reason;
+  }
+}

@@ -1,0 +1,92 @@
+import { constants } from 'node:fs';
+import { lstat, mkdir, open } from 'node:fs/promises';
+import path from 'node:path';
+import { BuilderdError, errnoOf, messageOf } from '../../core/errors.ts';
+import type { Settings } from '../config.ts';
+import type { Identity } from './role-protocol.ts';
+
+interface Place {
+  readonly setting: string;
+  readonly directory: string;
+  readonly mode: number;
+  /** `service`: the API writes here. `root`: only the executor does; the group may look. */
+  readonly owner: 'service' | 'root';
+}
+
+/** The guide's directories, who owns them and who may look. */
+export function servicePlaces(settings: Settings): Place[] {
+  return [
+    {
+      setting: 'DATABASE_DATA_DIR',
+      directory: settings.DATABASE_DATA_DIR,
+      mode: 0o700,
+      owner: 'service',
+    },
+    {
+      setting: 'ROOTFS_OUTPUT_DIR',
+      directory: settings.ROOTFS_OUTPUT_DIR,
+      mode: 0o750,
+      owner: 'root',
+    },
+    { setting: 'CACHE_DIR', directory: settings.CACHE_DIR, mode: 0o750, owner: 'root' },
+    { setting: 'WORKSPACE_DIR', directory: settings.WORKSPACE_DIR, mode: 0o750, owner: 'root' },
+    { setting: 'SCRATCH_DIR', directory: settings.SCRATCH_DIR, mode: 0o750, owner: 'root' },
+    { setting: 'RUN_DIR', directory: settings.RUN_DIR, mode: 0o750, owner: 'root' },
+  ];
+}
+
+/**
+ * Makes what is missing and gives each directory the owner and mode that it needs. Nothing inside
+ * is touched. Throws `config.invalid` for a place that is no directory of its own.
+ */
+export async function prepareDirectories(
+  settings: Settings,
+  identity: Identity | undefined,
+): Promise<void> {
+  for (const place of servicePlaces(settings)) {
+    try {
+      await prepare(place, identity);
+    } catch (reason) {
+      if (reason instanceof BuilderdError) throw reason;
+      throw new BuilderdError(
+        'config.invalid',
+        `Cannot use ${place.directory} for UNKEY_BUILDERD_${place.setting}: ${messageOf(reason)}`,
+        { cause: reason },
+      );
+    }
+  }
+}
+
+async function prepare(place: Place, identity: Identity | undefined): Promise<void> {
+  const { directory, mode, owner } = place;
+  // Parents are for everyone to pass; what they hold is not.
+  await mkdir(path.dirname(directory), { recursive: true, mode: 0o755 });
+  try {
+    await mkdir(directory, { mode });
+  } catch (reason) {
+    if (errnoOf(reason) !== 'EEXIST') throw reason;
+  }
+  if ((await lstat(directory)).isSymbolicLink()) throw notOurs(place, 'it is a symbolic link');
+  const { O_DIRECTORY, O_NOFOLLOW, O_RDONLY } = constants;
+  // By descriptor: what is looked at is what is changed.
+  const handle = await open(directory, O_RDONLY | O_DIRECTORY | O_NOFOLLOW);
+  try {
+    const stat = await handle.stat();
+    if (identity === undefined) {
+      if (stat.uid !== process.getuid?.()) throw notOurs(place, 'it belongs to another user');
+    } else {
+      const uid = owner === 'service' ? identity.uid : 0;
+      if (stat.uid !== uid || stat.gid !== identity.gid) await handle.chown(uid, identity.gid);
+    }
+    if ((stat.mode & 0o7777) !== mode) await handle.chmod(mode);
+  } finally {
+    await handle.close();
+  }
+}
+
+function notOurs({ directory, setting }: Place, fact: string): BuilderdError {
+  return new BuilderdError(
+    'config.invalid',
+    `Cannot use ${directory} for UNKEY_BUILDERD_${setting}: ${fact}`,
+  );
+}
