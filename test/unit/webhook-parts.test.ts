@@ -92,10 +92,11 @@ test('FollowerLimit counts by tenant and in all, and gives places back once', ()
   a1[Symbol.dispose]();
   a1[Symbol.dispose]();
   limit.check('c');
-  using _c = limit.enter('c');
+  const c1 = limit.enter('c');
   assert.throws(() => limit.enter('a'), { code: 'api.too_many' });
   a2[Symbol.dispose]();
   b1[Symbol.dispose]();
+  c1[Symbol.dispose]();
 });
 
 const HOSTS: readonly (readonly [string, string])[] = [

@@ -1,0 +1,203 @@
+import assert from 'node:assert/strict';
+import { chmod, mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { test } from 'node:test';
+import { sql } from 'kysely';
+import { bootstrapOperatorToken } from '../../src/builds/service/tenants/bootstrap-operator-token.ts';
+import type { Caller } from '../../src/builds/service/caller.ts';
+import { newTokenText } from '../../src/store/tokens/token-record.ts';
+import { callerOf, OPERATOR } from '../fixtures/callers.ts';
+import { forEachDatabase } from '../fixtures/databases.ts';
+import { inTime, testServices, type TestServices } from '../fixtures/services.ts';
+
+async function callerWith(services: TestServices, secret: string): Promise<Caller> {
+  const known = await services.tenants.authenticate(secret, inTime());
+  assert.ok(known !== undefined);
+  return { ...known, requestId: 'r', address: '192.0.2.9' };
+}
+
+forEachDatabase((name, openTestDatabase) => {
+  test(`${name}: a token stands for its role and tenant until it is revoked`, async () => {
+    await using opened = await openTestDatabase();
+    const services = testServices(opened.database);
+    const { tenants } = services;
+    const acme = await services.tenant('acme');
+    const wish = { role: 'tenant', tenant: acme, name: 'ci' } as const;
+    const { token, secret } = await tenants.createToken(OPERATOR, wish, inTime());
+    assert.match(secret, /^bld_[A-Za-z0-9_-]{43}$/);
+    assert.ok(secret.startsWith(token.prefix) && token.prefix.length === 10);
+    assert.equal(token.lastUsedAt, undefined);
+    const caller = await tenants.authenticate(secret, inTime());
+    assert.deepEqual(caller, {
+      actor: `token:${token.id}`,
+      role: 'tenant',
+      tenants: new Set(['acme']),
+    });
+    const [listed] = await tenants.listTokens(OPERATOR, acme, inTime());
+    assert.equal(typeof listed?.lastUsedAt, 'number');
+    await tenants.authenticate(secret, inTime());
+    const [again] = await tenants.listTokens(OPERATOR, acme, inTime());
+    // Throttled: the second use in a minute writes nothing.
+    assert.equal(again?.lastUsedAt, listed?.lastUsedAt);
+    await tenants.revokeToken(OPERATOR, acme, token.id, inTime());
+    assert.equal(await tenants.authenticate(secret, inTime()), undefined);
+    // Again: nothing to do, and nothing to audit.
+    await tenants.revokeToken(OPERATOR, acme, token.id, inTime());
+    const audited = await tenants.audit(OPERATOR, { limit: 50, ...inTime() });
+    const actions = audited.map((entry) => entry.action).sort();
+    assert.deepEqual(actions, ['tenant.create', 'token.create', 'token.revoke']);
+  });
+
+  test(`${name}: nothing but a live token authenticates`, async () => {
+    await using opened = await openTestDatabase();
+    const services = testServices(opened.database);
+    const acme = await services.tenant('acme');
+    const wish = { role: 'reader', tenant: acme, name: 'x', ttlSeconds: 60 } as const;
+    const { secret, token } = await services.tenants.createToken(OPERATOR, wish, inTime());
+    assert.equal(Math.round(((token.expiresAt ?? 0) - token.createdAt) / 1000), 60);
+    const foreign = [
+      newTokenText(),
+      secret.slice(0, -1),
+      `${secret}A`,
+      secret.toUpperCase(),
+      `${secret}\n`,
+      token.prefix,
+      token.id,
+      '',
+      "' or 1=1 --",
+    ];
+    for (const text of foreign) {
+      assert.equal(await services.tenants.authenticate(text, inTime()), undefined);
+    }
+    assert.notEqual(await services.tenants.authenticate(secret, inTime()), undefined);
+    await sql`update tokens set expires_at = created_at - 1`.execute(opened.database.k);
+    assert.equal(await services.tenants.authenticate(secret, inTime()), undefined);
+  });
+
+  test(`${name}: the database holds no token, only its hash`, async () => {
+    await using opened = await openTestDatabase();
+    const services = testServices(opened.database);
+    const wish = { role: 'operator', name: 'op' } as const;
+    const { secret } = await services.tenants.createToken(OPERATOR, wish, inTime());
+    const rows = await opened.database.k.selectFrom('tokens').selectAll().execute();
+    assert.equal(JSON.stringify(rows).includes(secret.slice(12)), false);
+    assert.equal(Buffer.from(rows[0]?.hash ?? []).includes(secret.slice(4)), false);
+  });
+
+  test(`${name}: a tenant makes tokens for itself only, and not above itself`, async () => {
+    await using opened = await openTestDatabase();
+    const services = testServices(opened.database);
+    const { tenants } = services;
+    const [acme, other] = [await services.tenant('acme'), await services.tenant('other')];
+    const caller = callerOf('acme');
+    const refused = [
+      tenants.createToken(caller, { role: 'operator', name: 'x' }, inTime()),
+      tenants.createToken(caller, { role: 'tenant', tenant: other, name: 'x' }, inTime()),
+      tenants.createToken(
+        callerOf('acme', 'reader'),
+        { role: 'reader', tenant: acme, name: 'x' },
+        inTime(),
+      ),
+      tenants.listTokens(caller, undefined, inTime()),
+      tenants.listTokens(caller, other, inTime()),
+    ];
+    for (const attempt of refused) await assert.rejects(attempt, { code: 'api.forbidden' });
+    const made = await tenants.createToken(
+      caller,
+      { role: 'reader', tenant: acme, name: 'x' },
+      inTime(),
+    );
+    const bad = [
+      { role: 'tenant', name: 'x' },
+      { role: 'operator', tenant: acme, name: 'x' },
+      { role: 'tenant', tenant: acme, name: '' },
+      { role: 'tenant', tenant: acme, name: 'a\0b' },
+      { role: 'tenant', tenant: acme, name: '\ud800' },
+      { role: 'tenant', tenant: acme, name: 'x', ttlSeconds: 0 },
+      { role: 'tenant', tenant: acme, name: 'x', ttlSeconds: 1e12 },
+      { role: 'tenant', tenant: acme, name: 'x', ttlSeconds: 1.5 },
+    ] as const;
+    for (const wish of bad) {
+      await assert.rejects(tenants.createToken(OPERATOR, wish, inTime()), { code: 'api.invalid' });
+    }
+    // Another tenant's token is not there at all.
+    for (const id of [made.token.id, 'no-uuid', crypto.randomUUID()]) {
+      await assert.rejects(tenants.revokeToken(callerOf('other'), other, id, inTime()), {
+        code: 'api.not_found',
+      });
+    }
+  });
+
+  test(`${name}: a token that ends makes none that lasts longer, and takes those it made along`, async () => {
+    await using opened = await openTestDatabase();
+    const services = testServices(opened.database);
+    const { tenants } = services;
+    const acme = await services.tenant('acme');
+    const wish = { role: 'tenant', tenant: acme, name: 'parent', ttlSeconds: 600 } as const;
+    const parent = await tenants.createToken(OPERATOR, wish, inTime());
+    const asParent = await callerWith(services, parent.secret);
+    const child = await tenants.createToken(
+      asParent,
+      { role: 'tenant', tenant: acme, name: 'child', ttlSeconds: 99_999 },
+      inTime(),
+    );
+    assert.equal(child.token.expiresAt, parent.token.expiresAt);
+    const asChild = await callerWith(services, child.secret);
+    const grandchild = await tenants.createToken(
+      asChild,
+      { role: 'reader', tenant: acme, name: 'grandchild' },
+      inTime(),
+    );
+    await tenants.revokeToken(OPERATOR, undefined, parent.token.id, inTime());
+    for (const { secret } of [parent, child, grandchild]) {
+      assert.equal(await tenants.authenticate(secret, inTime()), undefined);
+    }
+  });
+
+  test(`${name}: the first start makes one operator token, however many processes start`, async () => {
+    await using opened = await openTestDatabase();
+    const second = await opened.open();
+    const outcomes = await Promise.all(
+      [opened.database, second, opened.database].map((each) =>
+        bootstrapOperatorToken(each, inTime()),
+      ),
+    );
+    assert.deepEqual(outcomes.map(({ kind }) => kind).sort(), ['made', 'present', 'present']);
+    const made = outcomes.find((outcome) => outcome.kind === 'made');
+    const caller = await testServices(second).tenants.authenticate(made?.secret ?? '', inTime());
+    assert.equal(caller?.role, 'operator');
+    assert.equal(caller?.tenants, 'all');
+  });
+
+  test(`${name}: the first operator token can come from a private file`, async () => {
+    await using opened = await openTestDatabase();
+    const { tenants } = testServices(opened.database);
+    const directory = await mkdtemp(path.join(tmpdir(), 'bd-token-'));
+    try {
+      const tokenFile = path.join(directory, 'token');
+      const text = newTokenText();
+      await writeFile(tokenFile, `${text}\n`, { mode: 0o600 });
+      const start = () => bootstrapOperatorToken(opened.database, { tokenFile, ...inTime() });
+      assert.deepEqual(await start(), { kind: 'from-file' });
+      assert.deepEqual(await start(), { kind: 'present' });
+      const caller = await tenants.authenticate(text, inTime());
+      await tenants.revokeToken(OPERATOR, undefined, caller?.actor.slice(6) ?? '', inTime());
+      await assert.rejects(start(), { code: 'config.invalid', message: /revoked/ });
+      await chmod(tokenFile, 0o644);
+      await assert.rejects(start(), { code: 'config.invalid', message: /everybody/ });
+      await writeFile(tokenFile, 'hunter2');
+      await chmod(tokenFile, 0o600);
+      await assert.rejects(
+        start(),
+        (fault: Error) => !fault.message.includes('hunter2') && fault.message.includes('base64url'),
+      );
+      await assert.rejects(
+        bootstrapOperatorToken(opened.database, { tokenFile: directory, ...inTime() }),
+        { code: 'config.invalid' },
+      );
+    } finally {
+      await rm(directory, { recursive: true });
+    }
+  });
+});

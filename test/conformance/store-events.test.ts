@@ -1,0 +1,147 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { appendEvent } from '../../src/store/events/append-event.ts';
+import { pruneEvents } from '../../src/store/events/prune-events.ts';
+import { readEvents } from '../../src/store/events/read-events.ts';
+import type { Database } from '../../src/store/database.ts';
+import type { TenantRef } from '../../src/builds/service/caller.ts';
+import { callerOf } from '../fixtures/callers.ts';
+import { forEachDatabase } from '../fixtures/databases.ts';
+import { inTime, testServices } from '../fixtures/services.ts';
+
+async function append(database: Database, tenant: TenantRef, nth: number): Promise<void> {
+  const event = { tenantId: tenant.id, type: 'build.state', data: { nth } } as const;
+  await database.transaction((tx) => appendEvent(tx, event), inTime());
+  database.ring('events');
+}
+
+forEachDatabase((name, openTestDatabase) => {
+  test(`${name}: concurrent writers number a tenant's events from 1 without gaps`, async () => {
+    await using opened = await openTestDatabase();
+    const second = await opened.open();
+    const { tenant } = testServices(opened.database);
+    const [a, b] = [await tenant('a'), await tenant('b')];
+    await Promise.all(
+      Array.from({ length: 30 }, (_, nth) =>
+        append(nth % 2 === 0 ? opened.database : second, nth % 3 === 0 ? b : a, nth),
+      ),
+    );
+    const seqsOf = async (ref: TenantRef): Promise<number[]> =>
+      (await readEvents(second, ref.id, { after: 0, limit: 100 })).map((event) => event.seq);
+    assert.deepEqual(
+      await seqsOf(a),
+      Array.from({ length: 20 }, (_, index) => index + 1),
+    );
+    assert.deepEqual(
+      await seqsOf(b),
+      Array.from({ length: 10 }, (_, index) => index + 1),
+    );
+  });
+
+  test(`${name}: a transaction that fails leaves no event and no hole`, async () => {
+    await using opened = await openTestDatabase();
+    const { database } = opened;
+    const a = await testServices(database).tenant('a');
+    await append(database, a, 1);
+    const failed = database.transaction(async (tx) => {
+      await appendEvent(tx, { tenantId: a.id, type: 'build.state', data: {} });
+      throw new Error('meant');
+    }, inTime());
+    await assert.rejects(failed, /meant/);
+    await append(database, a, 2);
+    const events = await readEvents(database, a.id, { after: 0, limit: 9 });
+    assert.deepEqual(
+      events.map(({ seq, data }) => [seq, data['nth']]),
+      [
+        [1, 1],
+        [2, 2],
+      ],
+    );
+  });
+
+  test(`${name}: followers in another process get every event once and in order`, async () => {
+    await using opened = await openTestDatabase();
+    const second = await opened.open();
+    const a = await testServices(opened.database).tenant('a');
+    const { events } = testServices(second);
+    const total = 60;
+    const stop = new AbortController();
+    const follow = async (after: number): Promise<number[]> => {
+      const seen: number[] = [];
+      const signal = AbortSignal.any([stop.signal, AbortSignal.timeout(30_000)]);
+      for await (const batch of events.follow(a, { after, signal })) {
+        seen.push(...batch.map((event) => event.seq));
+        if (seen.at(-1) === total) break;
+      }
+      return seen;
+    };
+    const followers = [follow(0), follow(0), follow(40)];
+    for (let nth = 0; nth < total; nth += 6) {
+      await Promise.all(
+        Array.from({ length: 6 }, (_, more) => append(opened.database, a, nth + more)),
+      );
+    }
+    const [first, other, late] = await Promise.all(followers);
+    const all = Array.from({ length: total }, (_, index) => index + 1);
+    assert.deepEqual(first, all);
+    assert.deepEqual(other, all);
+    assert.deepEqual(late, all.slice(40));
+    stop.abort();
+  });
+
+  test(`${name}: follow() ends with its signal and gives its place back`, async () => {
+    await using opened = await openTestDatabase();
+    const services = testServices(opened.database);
+    const a = await services.tenant('a');
+    for (let round = 0; round < 105; round += 1) {
+      const stop = new AbortController();
+      const batches = services.events.follow(a, { after: 0, signal: stop.signal });
+      const next = batches[Symbol.asyncIterator]().next();
+      stop.abort();
+      assert.deepEqual(await next, { done: true, value: undefined });
+    }
+  });
+
+  test(`${name}: read() checks its bounds`, async () => {
+    await using opened = await openTestDatabase();
+    const services = testServices(opened.database);
+    const a = await services.tenant('a');
+    for (const [after, limit] of [
+      [-1, 1],
+      [0.5, 1],
+      [0, 0],
+      [0, 501],
+      [Number.NaN, 1],
+    ] as const) {
+      const read = services.events.read(a, { after, limit, ...inTime() });
+      await assert.rejects(read, { code: 'api.invalid' });
+    }
+  });
+
+  test(`${name}: pruneEvents() keeps what a webhook still waits for`, async () => {
+    await using opened = await openTestDatabase();
+    const services = testServices(opened.database);
+    const { database } = opened;
+    const a = await services.tenant('a');
+    await append(database, a, 1);
+    const hook = { url: 'https://example.com/', events: ['build.state'] } as const;
+    await services.events.createWebhook(callerOf('a'), a, hook, inTime());
+    await append(database, a, 2);
+    assert.deepEqual(await pruneEvents(database, { olderThanMs: 60_000 }), {
+      events: 0,
+      deliveries: 0,
+      violations: 0,
+    });
+    // In the future of the database's clock: everything is old.
+    assert.deepEqual(await pruneEvents(database, { olderThanMs: -60_000 }), {
+      events: 1,
+      deliveries: 0,
+      violations: 0,
+    });
+    const left = await readEvents(database, a.id, { after: 0, limit: 9 });
+    assert.deepEqual(
+      left.map((event) => event.seq),
+      [2],
+    );
+  });
+});
