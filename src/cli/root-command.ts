@@ -24,9 +24,8 @@ export async function runRoot(options: RootOptions, program: Command, io: Io): P
     );
   }
   if (options.validateConfig === true) {
-    const { loadConfig } = await import('./config.ts');
-    const { given } = loadConfig(options.config);
-    io.stdout.write(`The configuration is valid (${given.size} settings given)\n`);
+    const { validateConfig } = await import('./validate-config.ts');
+    validateConfig(options.config, io);
     return;
   }
   const [word] = program.args;
