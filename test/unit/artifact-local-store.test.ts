@@ -119,7 +119,7 @@ test('commit() takes the copy that a row names when it is there, and only then',
   let known: StoredBlob | undefined;
   await using store = await openLocalStore({
     directory: home.path,
-    index: { findPresent: async () => known },
+    index: { hasSize: async () => true, findPresent: async () => known },
   });
   const bytes = someBytes(10_000);
   known = await commitBytes(store, bytes, { tenantId });

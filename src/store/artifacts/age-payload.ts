@@ -8,15 +8,26 @@ import {
   TAG_BYTES,
 } from './age-pieces.ts';
 import type { PieceSource } from './piece-stream.ts';
+import { alternating } from './stored-copy.ts';
 import { corrupt } from './store-faults.ts';
 
 const CIPHER = 'chacha20-poly1305';
 const OPTIONS = { authTagLength: TAG_BYTES };
 
-/** The payload of `sizeBytes` plain bytes. A source that gives more or fewer is a fault. */
+/** Pieces that are worked on at a time. */
+const BATCH = 16;
+/** How to read what is sealed or opened here. */
+export const PLAIN_BATCH = { chunkBytes: BATCH * PLAIN_PIECE, reuse: true } as const;
+export const STORED_BATCH = { chunkBytes: BATCH * STORED_PIECE, reuse: true } as const;
+
+/**
+ * The payload of `sizeBytes` plain bytes. A source that gives more or fewer is a fault. What is
+ * given out is used again for the batch after the next.
+ */
 export function sealPayload(plain: PieceSource, sizeBytes: number, key: Buffer): PieceSource {
   const pieces = inPieces(plain, PLAIN_PIECE);
   const last = pieceCount(sizeBytes) - 1;
+  const memory = alternating(Math.min(sizeBytes + TAG_BYTES * BATCH, BATCH * STORED_PIECE));
   let index = 0;
   let done = 0;
   return {
@@ -26,17 +37,20 @@ export function sealPayload(plain: PieceSource, sizeBytes: number, key: Buffer):
       const batch = await pieces.next();
       const given = batch ?? (sizeBytes === 0 ? [Buffer.alloc(0)] : []);
       done += given.reduce((sum, piece) => sum + piece.length, 0);
-      const isComplete = done === sizeBytes;
-      if (given.length === 0 || done > sizeBytes || (isComplete && index + given.length <= last)) {
+      const isComplete = done === sizeBytes && (await pieces.next()) === undefined;
+      if (given.length === 0 || isComplete !== index + given.length > last) {
         throw corrupt('it has another size than was promised');
       }
-      const sealed: Buffer[] = [];
+      const sealed = memory(given.reduce((sum, piece) => sum + piece.length + TAG_BYTES, 0));
+      let at = 0;
       for (const piece of given) {
         const cipher = createCipheriv(CIPHER, key, pieceNonce(index, index === last), OPTIONS);
-        sealed.push(cipher.update(piece), cipher.final(), cipher.getAuthTag());
+        at += cipher.update(piece).copy(sealed, at);
+        cipher.final();
+        at += cipher.getAuthTag().copy(sealed, at);
         index += 1;
       }
-      return Buffer.concat(sealed);
+      return sealed;
     },
   };
 }
@@ -52,6 +66,7 @@ export function openPayload(
 ): PieceSource {
   const pieces = inPieces(stored, STORED_PIECE);
   const veryLast = pieceCount(sizeBytes) - 1;
+  let waiting: readonly Buffer[] = [];
   let index = span.first;
   let skip = span.skip;
   let left = span.length;
@@ -59,15 +74,12 @@ export function openPayload(
     close: () => stored.close(),
     async next() {
       if (index > span.last) return undefined;
-      const batch = await pieces.next();
-      if (batch === undefined) throw corrupt('its file ends too early');
-      const opened: Buffer[] = [];
-      for (const piece of batch) {
-        opened.push(openPiece(piece, key, index, index === veryLast));
-        index += 1;
-      }
-      const joined = opened.length === 1 && opened[0] ? opened[0] : Buffer.concat(opened);
-      const plain = joined.subarray(skip, skip + left);
+      if (waiting.length === 0) waiting = (await pieces.next()) ?? [];
+      const [piece, ...others] = waiting;
+      if (piece === undefined) throw corrupt('its file ends too early');
+      waiting = others;
+      const plain = openPiece(piece, key, index, index === veryLast).subarray(skip, skip + left);
+      index += 1;
       skip = 0;
       left -= plain.length;
       // Only an empty artifact has no bytes in its piece.
@@ -111,7 +123,8 @@ function inPieces(
       if (carried === 0) return undefined;
       const [only] = carry;
       const bytes = carry.length === 1 && only ? only : Buffer.concat(carry);
-      const whole = isEnded ? bytes.length : bytes.length - (bytes.length % length);
+      const available = isEnded ? bytes.length : bytes.length - (bytes.length % length);
+      const whole = Math.min(available, BATCH * length);
       const pieces: Buffer[] = [];
       for (let at = 0; at < whole; at += length) {
         pieces.push(bytes.subarray(at, Math.min(at + length, whole)));

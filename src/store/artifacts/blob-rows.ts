@@ -71,6 +71,16 @@ export async function requireBlob(db: Db, tenantId: TenantId, digest: Digest): P
 
 export function blobIndex(db: Db): BlobIndex {
   return {
+    async hasSize(tenantId, sizeBytes) {
+      const row = await db.k
+        .selectFrom('blobs')
+        .select('digest')
+        .where('tenant_id', '=', tenantId)
+        .where('size_bytes', '=', sizeBytes)
+        .limit(1)
+        .executeTakeFirst();
+      return row !== undefined;
+    },
     async findPresent(tenantId, digest) {
       const blob = await findBlob(db, tenantId, digest);
       return blob?.state === 'present' ? blob : undefined;

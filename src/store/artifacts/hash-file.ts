@@ -5,6 +5,7 @@ import type { Digest } from '../../core/digest.ts';
 import { BuilderdError } from '../../core/errors.ts';
 import { throwIfAborted } from '../../core/scope.ts';
 import type { DurableIo } from './durable-io.ts';
+import type { PieceSource } from './piece-stream.ts';
 
 const CHUNK = 4 << 20;
 
@@ -69,5 +70,31 @@ export function openHasher(addon: Addon | undefined): Hasher {
       hash.update(bytes.subarray(0, length));
     },
     digest: () => hash.digest('hex'),
+  };
+}
+
+/** Passes pieces on while the addon hashes them on another thread. */
+export function hashing(
+  source: PieceSource,
+  addon: Addon | undefined,
+): PieceSource & { digest(): Promise<Digest> } {
+  const hasher = openHasher(addon);
+  let updating: Promise<unknown> = Promise.resolve();
+  return {
+    async close() {
+      // The addon still reads a piece: its memory must not go first.
+      await updating;
+      await source.close();
+    },
+    async next() {
+      const piece = await source.next();
+      await updating;
+      if (piece !== undefined) updating = hasher.update(piece, piece.length);
+      return piece;
+    },
+    async digest() {
+      await updating;
+      return `sha256:${hasher.digest()}` as Digest;
+    },
   };
 }

@@ -5,6 +5,7 @@ import type { Digest } from '../../core/digest.ts';
 import { BuilderdError } from '../../core/errors.ts';
 import type { TenantId } from '../../core/ids.ts';
 import { throwIfAborted } from '../../core/scope.ts';
+import { PLAIN_BATCH } from './age-payload.ts';
 import type {
   ArtifactStore,
   BlobRange,
@@ -21,16 +22,16 @@ import { BlobFiles } from './blob-files.ts';
 import type { BlobIndex } from './blob-index.ts';
 import { Directory } from './directory.ts';
 import { type DurableIo, diskIo, type Owner } from './durable-io.ts';
-import type { HashOptions } from './hash-file.ts';
+import { hashFile, hashing, type HashOptions } from './hash-file.ts';
 import { type PieceSource, pieceStream } from './piece-stream.ts';
 import { checkRange, openPlain, requireKeys, writeEncrypted, writeOut } from './plain-bytes.ts';
-import { measureStaged } from './prepare-staged.ts';
 import { type StagedName, Staging } from './staging.ts';
 import { DiskHealth } from './store-health.ts';
 import { corrupt, readFault, storeFault } from './store-faults.ts';
 import { attemptGeneration, freshGeneration } from './stored-name.ts';
 import { fileCopy, type StoredCopy } from './stored-copy.ts';
 import type { TenantKey, TenantKeys } from './tenant-keys.ts';
+import { watchStaged } from './watch-staged.ts';
 
 export interface LocalStoreOptions {
   /** ROOTFS_OUTPUT_DIR. Made, with its parents, when it is not there. */
@@ -146,9 +147,12 @@ class LocalStore implements ArtifactStore {
   ): Promise<StoredBlob> {
     // Before the sync, which then makes owner and mode durable as well.
     await this.#io.seal(handle, FILE_MODE, this.#options.owner);
-    const { digest, sizeBytes } = await measureStaged(handle, this.#hashing(signal), () =>
+    const { sizeBytes, assertUnchanged } = await watchStaged(handle);
+    const [digest] = await Promise.all([
+      hashFile(handle, sizeBytes, this.#hashing(signal)),
       this.#health.sync(handle),
-    );
+    ]);
+    await assertUnchanged();
     const known = await this.#reusable(tenantId, digest, undefined, signal);
     if (known !== undefined) return known;
     const blob = { digest, sizeBytes, storedBytes: sizeBytes, generation };
@@ -160,21 +164,31 @@ class LocalStore implements ArtifactStore {
     { tenantId, signal }: Call & { readonly tenantId: TenantId },
   ): Promise<StoredBlob> {
     const key = await requireKeys(this.#options.keys).current(tenantId, { signal });
-    const measured = await measureStaged(handle, this.#hashing(signal), async () => undefined);
-    const { digest, sizeBytes } = measured;
-    const known = await this.#reusable(tenantId, digest, key.id, signal);
-    if (known !== undefined) return known;
+    const { sizeBytes, assertUnchanged } = await watchStaged(handle);
+    if (await this.#options.index.hasSize(tenantId, sizeBytes, { signal })) {
+      const digest = await hashFile(handle, sizeBytes, this.#hashing(signal));
+      await assertUnchanged();
+      const known = await this.#reusable(tenantId, digest, key.id, signal);
+      if (known !== undefined) return known;
+    }
     // Not a name that can be staged: nobody else is at it.
     const sealedAt = { ...at, name: `${at.name}+age` };
     await this.#staging.drop(sealedAt);
-    const plain = fileCopy(this.#io, handle, sizeBytes).read({ start: 0, end: sizeBytes - 1 });
-    return this.#store(
-      sealedAt,
-      { plain, sizeBytes, digest, generation, key },
-      tenantId,
-      signal,
-      () => measured.assertUnchanged(),
-    );
+    const range = { start: 0, end: sizeBytes - 1 };
+    const reading = fileCopy(this.#io, handle, sizeBytes).read(range, PLAIN_BATCH);
+    // The staged file stays open: it is not ours to close.
+    const unclosed = { next: () => reading.next(), close: async () => undefined };
+    const plain = hashing(unclosed, this.#options.addon);
+    const digest = async (): Promise<Digest> => {
+      await assertUnchanged();
+      return plain.digest();
+    };
+    try {
+      const wish = { plain, sizeBytes, digest, generation, key };
+      return await this.#store(sealedAt, wish, tenantId, signal);
+    } finally {
+      await plain.close();
+    }
   }
 
   /** Writes a copy of plain bytes into a new file, syncs it and gives it its final name. */
@@ -183,15 +197,15 @@ class LocalStore implements ArtifactStore {
     copy: {
       readonly plain: PieceSource;
       readonly sizeBytes: number;
-      readonly digest: Digest;
+      /** Asked for when all of `plain` has been read. */
+      readonly digest: () => Promise<Digest>;
       readonly generation: Generation;
       readonly key: TenantKey | undefined;
     },
     tenantId: TenantId,
     signal: AbortSignal,
-    beforeUse: () => Promise<void>,
   ): Promise<StoredBlob> {
-    const { plain, sizeBytes, digest, generation, key } = copy;
+    const { plain, sizeBytes, generation, key } = copy;
     await using handle = await this.#staging.create(at);
     try {
       const target = { io: this.#io, handle };
@@ -199,7 +213,7 @@ class LocalStore implements ArtifactStore {
         key === undefined
           ? await writeOut(plain, target, { at: 0, signal })
           : await writeEncrypted(plain, target, { sizeBytes, key, signal });
-      await beforeUse();
+      const digest = await copy.digest();
       await this.#io.seal(handle, FILE_MODE, this.#options.owner);
       await this.#health.sync(handle);
       const blob = { digest, sizeBytes, storedBytes, generation };
@@ -278,9 +292,10 @@ class LocalStore implements ArtifactStore {
     const plain = await openPlain(copy, tenantId, blob, { keys, signal, verify: true });
     try {
       await using at = await this.#staging.enterScratch();
-      const { digest, sizeBytes } = blob;
-      const wish = { plain, digest, sizeBytes, generation: freshGeneration(), key };
-      return await this.#store(at, wish, tenantId, signal, async () => undefined);
+      // The source has been verified against it by then.
+      const digest = async (): Promise<Digest> => blob.digest;
+      const wish = { plain, digest, sizeBytes: blob.sizeBytes, generation: freshGeneration(), key };
+      return await this.#store(at, wish, tenantId, signal);
     } catch (reason) {
       throw storeFault(reason, 'store the artifact again');
     } finally {

@@ -4,7 +4,7 @@ import { BuilderdError } from '../../core/errors.ts';
 import type { TenantId } from '../../core/ids.ts';
 import { throwIfAborted } from '../../core/scope.ts';
 import { MAX_HEADER_BYTES, makeAgeHeader, openAgeHeader } from './age-header.ts';
-import { openPayload, sealPayload } from './age-payload.ts';
+import { openPayload, sealPayload, STORED_BATCH } from './age-payload.ts';
 import { payloadBytes, spanOf } from './age-pieces.ts';
 import type { BlobRange, StoredBlob } from './artifact-store.ts';
 import type { DurableIo } from './durable-io.ts';
@@ -71,10 +71,13 @@ async function decrypt(
     throw corrupt('its encrypted copy has another length than its size says');
   }
   const span = spanOf(range, sizeBytes);
-  const stored = copy.read({
-    start: header.length + span.stored.start,
-    end: header.length + span.stored.end,
-  });
+  const stored = copy.read(
+    {
+      start: header.length + span.stored.start,
+      end: header.length + span.stored.end,
+    },
+    STORED_BATCH,
+  );
   return openPayload(stored, span, { key: header.payloadKey, sizeBytes });
 }
 

@@ -9,8 +9,15 @@ import { corrupt, readFault } from './store-faults.ts';
 export interface StoredCopy {
   readonly storedBytes: number;
   /** The stored bytes of a range that lies inside, all of them or a fault; closing closes the copy. */
-  read(range: BlobRange): PieceSource;
+  read(range: BlobRange, how?: ReadManner): PieceSource;
   close(): Promise<void>;
+}
+
+export interface ReadManner {
+  /** How much is wanted at a time; a hint. */
+  readonly chunkBytes?: number;
+  /** The caller is done with a piece when it asks for the one after the next: memory is used again. */
+  readonly reuse?: boolean;
 }
 
 const CHUNK = 256 * 1024;
@@ -25,14 +32,15 @@ export function fileCopy(io: DurableIo, handle: FileHandle, storedBytes: number)
   return {
     storedBytes,
     close,
-    read({ start, end }) {
+    read({ start, end }, { chunkBytes = CHUNK, reuse = false } = {}) {
+      const memory = reuse ? alternating(Math.min(chunkBytes, end + 1 - start)) : undefined;
       let at = start;
       return {
         close,
         async next() {
           if (at > end) return undefined;
-          const length = Math.min(CHUNK, end + 1 - at);
-          const chunk = Buffer.allocUnsafe(length);
+          const length = Math.min(chunkBytes, end + 1 - at);
+          const chunk = memory?.(length) ?? Buffer.allocUnsafe(length);
           const got = await io.read(handle, chunk, length, at).catch((reason: unknown) => {
             throw readFault(reason);
           });
@@ -42,6 +50,16 @@ export function fileCopy(io: DurableIo, handle: FileHandle, storedBytes: number)
         },
       };
     },
+  };
+}
+
+/** Two buffers in turn: one is filled while the other is still in use. */
+export function alternating(capacity: number): (length: number) => Buffer {
+  let current = Buffer.allocUnsafeSlow(Math.max(0, capacity));
+  let other = Buffer.allocUnsafeSlow(Math.max(0, capacity));
+  return (length) => {
+    [current, other] = [other, current];
+    return current.subarray(0, length);
   };
 }
 
