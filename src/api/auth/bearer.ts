@@ -1,0 +1,68 @@
+import type { TenantService } from '../../builds/service/tenant-service.ts';
+import { BuilderdError } from '../../core/errors.ts';
+import type { AddressLimits } from './address-limits.ts';
+import type { Identity, TokenCache } from './token-cache.ts';
+
+const MAX_TOKEN_CHARS = 8192;
+const JWT = /^[\w-]+\.[\w-]+\.[\w-]+$/;
+
+/** Verifies a JSON Web Token; undefined when it is not valid. Throws when its keys cannot be had. */
+export type VerifyJwt = (
+  token: string,
+  call: { readonly signal: AbortSignal },
+) => Promise<Identity | undefined>;
+
+export interface BearerOptions {
+  readonly tenants: Pick<TenantService, 'authenticate'>;
+  readonly cache: TokenCache;
+  readonly addresses: AddressLimits;
+  readonly verifyJwt?: VerifyJwt;
+}
+
+/**
+ * Turns an Authorization header into an identity. Throws `api.unauthenticated`, and `api.too_many`
+ * for an address that guesses; a token that was verified a moment ago is let in even from there,
+ * so that a neighbour behind the same address cannot shut others out.
+ */
+export async function identify(
+  {
+    header,
+    address,
+    signal,
+  }: {
+    readonly header: string | undefined;
+    readonly address: string;
+    readonly signal: AbortSignal;
+  },
+  { tenants, cache, addresses, verifyJwt }: BearerOptions,
+): Promise<Identity> {
+  const token = parseBearer(header);
+  const known = cache.find(token);
+  if (known !== undefined) return known;
+  addresses.checkGuesses(address);
+  const identity = await cache.verify(token, () =>
+    verifyJwt !== undefined && JWT.test(token)
+      ? verifyJwt(token, { signal })
+      : tenants.authenticate(token, { signal }),
+  );
+  if (identity !== undefined) return identity;
+  addresses.countGuess(address);
+  throw new BuilderdError(
+    'api.unauthenticated',
+    'Cannot answer the request: its token is unknown, revoked or expired',
+  );
+}
+
+function parseBearer(header: string | undefined): string {
+  if (header === undefined) {
+    throw new BuilderdError('api.unauthenticated', 'Cannot answer the request: it has no token');
+  }
+  const token = /^Bearer +([A-Za-z0-9._~+/-]+=*)$/i.exec(header)?.[1];
+  if (token === undefined || token.length > MAX_TOKEN_CHARS) {
+    throw new BuilderdError(
+      'api.unauthenticated',
+      'Cannot answer the request: want one Authorization header of the form Bearer <token>',
+    );
+  }
+  return token;
+}

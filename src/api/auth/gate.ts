@@ -1,0 +1,146 @@
+import type { FastifyRequest } from 'fastify';
+import type { Caller, TenantRef } from '../../builds/service/caller.ts';
+import { BuilderdError } from '../../core/errors.ts';
+import { parseTenantName, type TenantName } from '../../core/ids.ts';
+import type { RouteAccess } from './access.ts';
+import type { AddressLimits } from './address-limits.ts';
+import { type BearerOptions, identify } from './bearer.ts';
+import type { TenantDoor } from './tenant-door.ts';
+import type { Identity } from './token-cache.ts';
+
+export interface GateOptions {
+  readonly door: TenantDoor;
+  readonly addresses: AddressLimits;
+  /** Undefined in development mode, where everyone is an operator. */
+  readonly bearer: Omit<BearerOptions, 'addresses'> | undefined;
+}
+
+const DEVELOPER: Identity = { actor: 'development', role: 'operator', tenants: 'all' };
+/** What a development request without X-Tenant-ID acts for. */
+const DEVELOPMENT_TENANT = parseTenantName('default');
+
+/**
+ * What every request passes before its body is read: who calls, may they use this route, for which
+ * tenant, and has that tenant requests left. RPC and streams pass it like the rest.
+ */
+export class Gate {
+  readonly #options: GateOptions;
+
+  constructor(options: GateOptions) {
+    this.#options = options;
+  }
+
+  /** `guard` is undefined for a path that no route has: it costs like a public one. */
+  async pass(request: FastifyRequest, guard: RouteAccess | undefined): Promise<void> {
+    if (guard === undefined || guard.access === 'public') {
+      if (guard?.unmetered !== true) this.#options.addresses.enter(request.ip);
+      return;
+    }
+    const caller = await this.#callerOf(request);
+    request.state.caller = caller;
+    refuseRole(caller, guard.access);
+    const named = tenantHeader(request);
+    const isNeeded = guard.tenant === 'required' || caller.tenants !== 'all' || named !== undefined;
+    if (guard.tenant === 'none') {
+      // Still metered: an operator's script may not flood us either.
+      if (caller.tenants === 'all') this.#options.addresses.enter(request.ip);
+      return;
+    }
+    if (guard.tenant === 'deferred' || !isNeeded) return;
+    await this.#admit(request, caller, named);
+  }
+
+  /** For routes whose tenant is named in the message. */
+  async enterTenant(request: FastifyRequest, named: TenantName | undefined): Promise<TenantRef> {
+    const { caller } = request.state;
+    if (caller === undefined)
+      throw new BuilderdError('internal', 'Cannot enter a tenant: the route is public');
+    const header = tenantHeader(request);
+    if (header !== undefined && named !== undefined && header !== named) {
+      throw new BuilderdError(
+        'api.forbidden',
+        'Cannot act for this tenant: X-Tenant-ID names another',
+      );
+    }
+    return this.#admit(request, caller, named ?? header);
+  }
+
+  async #callerOf(request: FastifyRequest): Promise<Caller> {
+    const { addresses, bearer } = this.#options;
+    const { ip: address } = request;
+    refuseTokenInQuery(request);
+    const identity =
+      bearer === undefined
+        ? DEVELOPER
+        : await identify(
+            { header: request.headers.authorization, address, signal: request.state.call().signal },
+            { ...bearer, addresses },
+          );
+    return { ...identity, requestId: request.id, address };
+  }
+
+  async #admit(
+    request: FastifyRequest,
+    caller: Caller,
+    named: TenantName | undefined,
+  ): Promise<TenantRef> {
+    const { bearer, door } = this.#options;
+    const name = named ?? (bearer === undefined ? DEVELOPMENT_TENANT : undefined);
+    const { tenant, perMinute, bucket } = await door.enter(caller, name, request.state.call());
+    request.state.reply.headers({
+      'ratelimit-limit': perMinute,
+      'ratelimit-remaining': bucket.remaining,
+      'ratelimit-reset': bucket.resetSeconds,
+      'ratelimit-policy': `${perMinute};w=60`,
+      'x-ratelimit-limit': perMinute,
+      'x-ratelimit-remaining': bucket.remaining,
+      'x-ratelimit-reset': Math.ceil(Date.now() / 1000) + bucket.resetSeconds,
+    });
+    if (!bucket.taken) {
+      throw new BuilderdError(
+        'api.too_many',
+        `Cannot answer the request: the tenant sent over ${perMinute} requests a minute`,
+        {
+          details: {
+            quotaType: 'requests',
+            limit: perMinute,
+            retryAfterSeconds: bucket.retrySeconds,
+          },
+        },
+      );
+    }
+    request.state.tenant = tenant;
+    return tenant;
+  }
+}
+
+function refuseRole({ role }: Caller, access: RouteAccess['access']): void {
+  if (role === 'operator' || access === 'read') return;
+  if (access === 'write' && role === 'tenant') return;
+  throw new BuilderdError(
+    'api.forbidden',
+    access === 'operator'
+      ? 'Cannot do this: it is for operators'
+      : 'Cannot do this: the token may only read',
+  );
+}
+
+function tenantHeader(request: FastifyRequest): TenantName | undefined {
+  const value = request.headers['x-tenant-id'];
+  if (value === undefined || value === '') return undefined;
+  return parseTenantName(Array.isArray(value) ? value.join(',') : value);
+}
+
+/** A token in a URL ends up in logs and histories: it is refused, so that nobody starts. */
+function refuseTokenInQuery(request: FastifyRequest): void {
+  const { query } = request;
+  if (typeof query !== 'object' || query === null) return;
+  for (const name of Object.keys(query)) {
+    if (/^(?:access_?token|token|api_?key|authorization)$/i.test(name)) {
+      throw new BuilderdError(
+        'api.invalid',
+        'Cannot take a token from the URL: send it as Authorization',
+      );
+    }
+  }
+}

@@ -1,0 +1,91 @@
+import type { FastifyReply, FastifyRequest } from 'fastify';
+import type { Caller, TenantRef } from '../../builds/service/caller.ts';
+import { BuilderdError } from '../../core/errors.ts';
+
+export interface RequestStateOptions {
+  readonly reply: FastifyReply;
+  /** Aborted when the service closes. */
+  readonly closing: AbortSignal;
+  readonly callMs: number;
+  readonly nowMs: () => number;
+}
+
+/** What the gate found out about a request, and the signals that end its work. */
+export class RequestState {
+  readonly startedAt: number;
+  readonly reply: FastifyReply;
+  readonly #options: RequestStateOptions;
+  readonly #calls = new AbortController();
+  #timer: NodeJS.Timeout | undefined;
+  #stream: AbortController | undefined;
+  caller: Caller | undefined;
+  tenant: TenantRef | undefined;
+
+  constructor(options: RequestStateOptions) {
+    this.#options = options;
+    this.startedAt = options.nowMs();
+    this.reply = options.reply;
+    options.reply.raw.once('close', () => this.#close());
+  }
+
+  /** For service calls: ends with the client, and when the calls of one request took too long. */
+  call(): { readonly signal: AbortSignal } {
+    this.#timer ??= setTimeout(
+      () => this.#calls.abort(tookTooLong()),
+      this.#options.callMs,
+    ).unref();
+    return { signal: this.#calls.signal };
+  }
+
+  /** For streams: ends with the client, or when the service closes. */
+  streamSignal(): AbortSignal {
+    if (this.#stream !== undefined) return this.#stream.signal;
+    const stream = new AbortController();
+    this.#stream = stream;
+    const { closing } = this.#options;
+    const onClosing = (): void => stream.abort(closing.reason);
+    if (closing.aborted) onClosing();
+    else closing.addEventListener('abort', onClosing, { once: true });
+    stream.signal.addEventListener('abort', () => closing.removeEventListener('abort', onClosing));
+    return stream.signal;
+  }
+
+  #close(): void {
+    clearTimeout(this.#timer);
+    // Whoever still listens works for nobody, also after a whole answer.
+    this.#calls.abort(clientGone());
+    this.#stream?.abort(clientGone());
+  }
+}
+
+function tookTooLong(): BuilderdError {
+  return new BuilderdError('service.unavailable', 'Cannot answer the request: it took too long');
+}
+
+function clientGone(): BuilderdError {
+  return new BuilderdError('build.cancelled', 'Cannot go on with the request: its client left');
+}
+
+declare module 'fastify' {
+  interface FastifyRequest {
+    state: RequestState;
+  }
+}
+
+/** The caller of a request that passed the gate. */
+export function callerOf(request: FastifyRequest): Caller {
+  const { caller } = request.state;
+  if (caller === undefined) {
+    throw new BuilderdError('internal', 'Cannot tell the caller: the route is public');
+  }
+  return caller;
+}
+
+/** The tenant of a request whose route requires one. */
+export function tenantOf(request: FastifyRequest): TenantRef {
+  const { tenant } = request.state;
+  if (tenant === undefined) {
+    throw new BuilderdError('internal', 'Cannot tell the tenant: the route requires none');
+  }
+  return tenant;
+}

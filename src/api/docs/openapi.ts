@@ -1,0 +1,60 @@
+import swagger from '@fastify/swagger';
+import type { ApiApp } from '../api-options.ts';
+
+const TAGS: Readonly<Record<string, string>> = {
+  builds: 'Ask for builds, watch them, stop them.',
+  logs: 'What builds say.',
+  artifacts: 'What builds leave.',
+  tenants: 'Who may build. For operators.',
+  quotas: 'What a tenant may use, uses, and was refused.',
+  tokens: 'Who may call.',
+  credentials: 'Logins for registries and Git hosts; write-only.',
+  events: 'What happened, in order.',
+  webhooks: 'The same, delivered.',
+  audit: 'Who changed what.',
+  health: 'For load balancers and operators.',
+};
+
+/** Registers the generator; it must come before the routes, as it looks at each when it is added. */
+export async function addOpenApi(app: ApiApp, version: string): Promise<void> {
+  await app.register(swagger, {
+    hideUntagged: true,
+    exposeHeadRoutes: true,
+    convertConstToEnum: false,
+    openapi: {
+      openapi: '3.1.0',
+      info: {
+        title: 'builderd',
+        version,
+        license: { name: 'Apache-2.0', identifier: 'Apache-2.0' },
+        description:
+          'Turns container images into bootable root filesystems. Times are RFC 3339 in UTC. Faults are RFC 9457 problems; programs decide by their `code`. Lists have cursors. `POST /v1/builds` takes an `Idempotency-Key`.',
+      },
+      servers: [{ url: '/' }],
+      tags: Object.entries(TAGS).map(([name, description]) => ({ name, description })),
+      components: {
+        securitySchemes: {
+          token: {
+            type: 'http',
+            scheme: 'bearer',
+            description: 'A token of the service, or a JWT of a configured issuer.',
+          },
+        },
+        parameters: {
+          tenant: {
+            name: 'X-Tenant-ID',
+            in: 'header',
+            required: false,
+            description: 'Chooses among the tenants that the token may act for.',
+            schema: { type: 'string' },
+          },
+        },
+      },
+      security: [{ token: [] }],
+    },
+    refResolver: {
+      buildLocalReference: (schema, _base, _fragment, index) =>
+        typeof schema['$id'] === 'string' ? schema['$id'] : `schema${index}`,
+    },
+  });
+}

@@ -1,0 +1,103 @@
+import type { FastifyRequest, RouteOptions } from 'fastify';
+import { BuilderdError } from '../core/errors.ts';
+import type { Log } from '../core/log.ts';
+import type { ApiLimits } from './api-limits.ts';
+import type { ApiApp, ApiObserver } from './api-options.ts';
+import type { Gate } from './auth/gate.ts';
+import { RequestState } from './auth/request-state.ts';
+import { answerFault, notFound } from './http/fault-answer.ts';
+import { type HygieneOptions, refuseUnclean, setAnswerHeaders } from './http/hygiene.ts';
+import { typedQuery } from './http/query-values.ts';
+import { parseStrictBody } from './http/strict-body.ts';
+
+export interface RequestHookOptions {
+  readonly gate: Gate;
+  readonly limits: ApiLimits;
+  readonly hygiene: HygieneOptions;
+  readonly closing: AbortSignal;
+  readonly log: Log;
+  readonly observer: ApiObserver | undefined;
+  readonly nowMs: () => number;
+}
+
+/** What happens to every request around its handler, whatever route it has. */
+export function addRequestHooks(app: ApiApp, options: RequestHookOptions): void {
+  const { gate, limits, hygiene, closing, log, observer, nowMs } = options;
+  app.decorateRequest('state');
+  refuseUnguardedRoutes(app);
+
+  app.addHook('onRequest', async (request, reply) => {
+    request.state = new RequestState({ reply, closing, callMs: limits.callMs, nowMs });
+    const guard = request.routeOptions.config.guard;
+    setAnswerHeaders(request, reply, hygiene);
+    refuseUnclean(request, hygiene, guard?.unmetered === true);
+    await gate.pass(request, guard);
+  });
+
+  // HTTP/1.1 has the server's own clock for this; HTTP/2 streams have none.
+  app.addHook('preParsing', async (request, reply, payload) => {
+    if (request.raw.httpVersionMajor < 2) return payload;
+    const timer = setTimeout(() => {
+      reply.raw.destroy();
+    }, limits.requestMs);
+    request.raw.once('end', () => clearTimeout(timer));
+    reply.raw.once('close', () => clearTimeout(timer));
+    return payload;
+  });
+
+  app.removeAllContentTypeParsers();
+  app.addContentTypeParser<Buffer>(
+    'application/json',
+    { parseAs: 'buffer' },
+    async (_request: FastifyRequest, body: Buffer) =>
+      body.length === 0
+        ? undefined
+        : parseStrictBody(body, {
+            maxBytes: limits.bodyBytes,
+            maxDepth: limits.jsonDepth,
+            maxKeys: limits.jsonKeys,
+          }),
+  );
+
+  app.addHook('preValidation', async (request) => {
+    const schema = request.routeOptions.schema?.querystring;
+    request.query = typedQuery(request.query, schema);
+  });
+
+  app.addHook('onResponse', async (request, reply) => {
+    const facts = {
+      method: request.method,
+      route: request.routeOptions.url ?? 'none',
+      status: reply.statusCode,
+      durationMs: Math.round(nowMs() - request.state.startedAt),
+    };
+    observer?.requestDone(facts);
+    if (request.routeOptions.config.guard?.unmetered === true) return;
+    const { tenant, caller } = request.state;
+    log.info(
+      {
+        ...facts,
+        requestId: request.id,
+        address: caller?.address ?? request.ip,
+        ...(tenant === undefined ? {} : { tenant: tenant.name }),
+      },
+      'Request',
+    );
+  });
+
+  app.setErrorHandler((reason, request, reply) => answerFault(reason, request, reply, log));
+  app.setNotFoundHandler((request, reply) => answerFault(notFound(), request, reply, log));
+}
+
+/** A route that nobody thought about is open to nobody: the start fails. */
+function refuseUnguardedRoutes(app: ApiApp): void {
+  const routes: RouteOptions[] = [];
+  app.addHook('onRoute', (route) => {
+    routes.push(route);
+  });
+  app.addHook('onReady', async () => {
+    const open = routes.find((route) => route.config?.guard === undefined);
+    if (open === undefined) return;
+    throw new BuilderdError('internal', `Cannot serve ${open.url}: nothing says who may use it`);
+  });
+}

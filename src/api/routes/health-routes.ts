@@ -1,0 +1,98 @@
+import { Type } from 'typebox';
+import { asBuilderdError } from '../../core/errors.ts';
+import type { Log } from '../../core/log.ts';
+import type { ApiApp, HealthPort } from '../api-options.ts';
+import { HEALTH, OPERATOR } from '../auth/access.ts';
+import { faults } from '../schemas/common.ts';
+
+/** Answers of `/health/ready` are kept this long: it asks the database, and anyone may ask it. */
+const READY_MS = 1000;
+const tags = ['health'];
+const word = { description: 'One word.', content: { 'text/plain': { schema: Type.String() } } };
+
+export function addHealthRoutes(
+  app: ApiApp,
+  {
+    health,
+    log,
+    nowMs,
+  }: { readonly health: HealthPort; readonly log: Log; readonly nowMs: () => number },
+): void {
+  const schema = {
+    summary: 'Does the process serve? 503 only while it starts or drains.',
+    tags,
+    security: [],
+    response: { 200: word, 503: word },
+  };
+  app.route({
+    method: ['GET', 'HEAD'],
+    url: '/health',
+    config: { guard: HEALTH },
+    schema: { ...schema, operationId: 'health' },
+    handler: async (_request, reply) => {
+      const phase = health.phase();
+      const isServing = phase === 'serving';
+      return reply
+        .code(isServing ? 200 : 503)
+        .type('text/plain; charset=utf-8')
+        .send(isServing ? 'ok\n' : `${phase}\n`);
+    },
+  });
+
+  let known: { readonly isReady: boolean; readonly at: number } | undefined;
+  let asking: Promise<boolean> | undefined;
+  const ask = async (): Promise<boolean> => {
+    try {
+      // Shared by all who ask now, so not ended by one of them leaving.
+      const problems = await health.problems({ signal: AbortSignal.timeout(READY_MS * 3) });
+      return problems.length === 0;
+    } catch (reason) {
+      log.warn({ err: asBuilderdError(reason, 'ask for readiness') }, 'Readiness cannot be told');
+      return false;
+    } finally {
+      asking = undefined;
+    }
+  };
+  app.route({
+    method: ['GET', 'HEAD'],
+    url: '/health/ready',
+    config: { guard: HEALTH },
+    schema: {
+      ...schema,
+      operationId: 'ready',
+      summary:
+        'Can builds be taken? For load balancers: database, and an executor whose runtime is up.',
+    },
+    handler: async (_request, reply) => {
+      const now = nowMs();
+      if (known === undefined || now - known.at > READY_MS) {
+        asking ??= ask();
+        known = { isReady: await asking, at: nowMs() };
+      }
+      const isReady = known.isReady && health.phase() === 'serving';
+      return reply
+        .code(isReady ? 200 : 503)
+        .type('text/plain; charset=utf-8')
+        .send(isReady ? 'ready\n' : 'unready\n');
+    },
+  });
+
+  const status = health.status?.bind(health);
+  if (status === undefined) return;
+  app.get(
+    '/debug/status',
+    {
+      config: { guard: OPERATOR },
+      schema: {
+        operationId: 'status',
+        summary: 'What the service knows about itself. For operators.',
+        tags,
+        response: {
+          200: Type.Unknown({ description: 'A report for people; its form may change.' }),
+          ...faults,
+        },
+      },
+    },
+    async (request) => status(request.state.call()),
+  );
+}

@@ -1,0 +1,57 @@
+import { type TArray, type TInteger, type TRecord, type TString, Type } from 'typebox';
+
+export const strict = { additionalProperties: false } as const;
+
+/** RFC 3339 in UTC, with milliseconds. */
+export const Time = (description: string): TString =>
+  Type.String({ description, examples: ['2026-11-23T12:00:00.000Z'] });
+
+export function presentTime(ms: number): string {
+  return new Date(ms).toISOString();
+}
+
+export const Texts = (description: string): TArray<TString> =>
+  Type.Array(Type.String(), { description });
+export const TextMap = (description: string): TRecord<'^.*$', TString> =>
+  Type.Record(Type.String(), Type.String(), { description });
+export const Count = (description: string): TInteger => Type.Integer({ minimum: 0, description });
+
+/** `{ [key]: time }` when the time is known, and nothing when it is not. */
+export function presentOptionalTime<K extends string>(
+  key: K,
+  ms: number | undefined,
+): { readonly [P in K]?: string } {
+  return ms === undefined ? {} : ({ [key]: presentTime(ms) } as { readonly [P in K]?: string });
+}
+
+export const BuildParams = Type.Object({
+  id: Type.String({ maxLength: 100, description: 'Id of the build.' }),
+});
+
+export const ProblemSchema = Type.Object(
+  {
+    type: Type.String({ description: 'Where the code is explained.' }),
+    title: Type.String(),
+    status: Type.Integer(),
+    detail: Type.String({ description: 'For people; its wording may change.' }),
+    code: Type.String({
+      description: 'The contract: programs decide by it.',
+      examples: ['quota.exceeded'],
+    }),
+    hint: Type.String({ description: 'The next thing to do.' }),
+    fault: Type.Enum(['user', 'quota', 'platform']),
+    requestId: Type.String({ description: 'Also in X-Request-ID and in the log of the service.' }),
+    details: Type.Optional(
+      Type.Record(Type.String(), Type.Union([Type.String(), Type.Number(), Type.Boolean()])),
+    ),
+  },
+  { $id: 'Problem', description: 'RFC 9457 problem details.' },
+);
+
+/** Documents the faults; the error handler writes them itself. */
+export const faults = {
+  default: {
+    description: 'A problem.',
+    content: { 'application/problem+json': { schema: { $ref: 'Problem#' } } },
+  },
+} as const;

@@ -1,0 +1,55 @@
+import { type Static, Type } from 'typebox';
+import {
+  EVENT_TYPES,
+  type EventView,
+  type WebhookView,
+} from '../../builds/service/event-service.ts';
+import { presentTime, Time } from './common.ts';
+
+export const EventSchema = Type.Object(
+  {
+    seq: Type.Integer({
+      minimum: 1,
+      description: 'Counts without gaps within the tenant; the cursor.',
+    }),
+    type: Type.Enum([...EVENT_TYPES]),
+    buildId: Type.Optional(Type.String()),
+    at: Time('When.'),
+    data: Type.Record(Type.String(), Type.Unknown()),
+  },
+  { $id: 'Event' },
+);
+
+export function presentEvent({ at, ...same }: EventView): Static<typeof EventSchema> {
+  return { ...same, at: presentTime(at) };
+}
+
+export const WebhookSchema = Type.Object(
+  {
+    id: Type.String(),
+    url: Type.String(),
+    events: Type.Array(Type.Enum([...EVENT_TYPES])),
+    active: Type.Boolean(),
+    createdAt: Time('When it was made.'),
+    lastDelivery: Type.Optional(
+      Type.Object({
+        at: Time('When.'),
+        status: Type.Optional(Type.Integer()),
+        error: Type.Optional(Type.String()),
+      }),
+    ),
+  },
+  { $id: 'Webhook' },
+);
+
+export function presentWebhook(view: WebhookView): Static<typeof WebhookSchema> {
+  const { lastDelivery, createdAt, events, ...same } = view;
+  return {
+    ...same,
+    events: [...events],
+    createdAt: presentTime(createdAt),
+    ...(lastDelivery === undefined
+      ? {}
+      : { lastDelivery: { ...lastDelivery, at: presentTime(lastDelivery.at) } }),
+  };
+}
