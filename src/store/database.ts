@@ -16,11 +16,18 @@ export interface Database extends Db, AsyncDisposable {
    * All or nothing. `body` only awaits the database. On PostgreSQL it runs again, at most three
    * times, after a serialization failure or a deadlock, and must have no other effect.
    */
-  transaction<T>(body: (tx: Db) => Promise<T>, options: { readonly signal: AbortSignal }): Promise<T>;
+  transaction<T>(
+    body: (tx: Db) => Promise<T>,
+    options: { readonly signal: AbortSignal },
+  ): Promise<T>;
   /** Wakes listeners of `topic` in all processes, some time soon; carries no data. A hint only. */
   ring(topic: DoorbellTopic): void;
   /** Calls `listener` after a ring, and every `pollMs` at least. */
-  listen(topic: DoorbellTopic, listener: () => void, options?: { readonly pollMs?: number }): Disposable;
+  listen(
+    topic: DoorbellTopic,
+    listener: () => void,
+    options?: { readonly pollMs?: number },
+  ): Disposable;
   /** One round trip; for health. */
   ping(options: { readonly signal: AbortSignal }): Promise<void>;
 }

@@ -2,7 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { type Dialect, Kysely, type RawBuilder, sql } from 'kysely';
 import { BuilderdError, isBuilderdError } from '../core/errors.ts';
 import { throwIfAborted } from '../core/scope.ts';
-import type { Database, Db, DoorbellTopic } from './database.ts';
+import type { Database, DoorbellTopic } from './database.ts';
 import type { DialectName } from './dialect-name.ts';
 import type { Doorbell } from './doorbell.ts';
 import { isPostgresConflict, isPostgresUniqueViolation } from './postgres-fault.ts';
@@ -84,15 +84,6 @@ export function isUniqueViolation(reason: unknown): boolean {
 /** The connection broke during a commit: read what there is before doing anything again. */
 export function isOutcomeUnknown(reason: unknown): boolean {
   return isBuilderdError(reason, 'database.unavailable') && reason.details['outcome'] === 'unknown';
-}
-
-/** Runs `work` in the database's clock: milliseconds since 1970. */
-export async function readNow(db: Db): Promise<number> {
-  const { rows } = await sql<{ now: number }>`select ${db.now} as now`.execute(db.k);
-  const now = rows[0]?.now;
-  if (typeof now !== 'number')
-    throw new BuilderdError('internal', 'Cannot read the clock of the database');
-  return now;
 }
 
 function clockOf(dialect: DialectName): RawBuilder<number> {

@@ -1,8 +1,9 @@
+import { sql } from 'kysely';
 import type { Db } from './database.ts';
 import { readInteger } from './row-values.ts';
 
-/** The database's clock, for a time that is also reckoned with here. */
+/** The database's clock, in milliseconds since 1970: what `deadline_at` and its like count by. */
 export async function readNow(db: Db): Promise<number> {
-  const row = await db.k.selectNoFrom(db.now.as('now')).executeTakeFirst();
-  return readInteger(row?.now, 'now');
+  const { rows } = await sql<{ now: unknown }>`select ${db.now} as now`.execute(db.k);
+  return readInteger(rows[0]?.now, 'now');
 }

@@ -1,0 +1,100 @@
+import { sql } from 'kysely';
+import { asBuilderdError, type BuilderdError } from '../../core/errors.ts';
+import { parseTenantId, parseTenantName, type TenantId, type TenantName } from '../../core/ids.ts';
+import type { Quotas } from '../../core/quotas.ts';
+import type { Db } from '../database.ts';
+import { readInteger, readText } from '../row-values.ts';
+import { effectiveQuotas } from '../tenants/effective-quotas.ts';
+import type { Contender } from './fair-order.ts';
+
+/** A tenant with a build that is ready to start, and what the tenant may use. */
+export interface Candidate extends Contender {
+  readonly tenantId: TenantId;
+  readonly tenantName: TenantName;
+  readonly quotas: Quotas;
+}
+
+interface CandidateRow {
+  readonly id: unknown;
+  readonly name: unknown;
+  readonly tier: unknown;
+  readonly overrides: unknown;
+  readonly claim_pass: unknown;
+  readonly head: unknown;
+}
+
+/**
+ * All tenants that are not suspended and have a build ready to start, each with its first one. Jumps
+ * from tenant to tenant through the index of waiting builds: the cost goes with the number of
+ * tenants that wait, not with the length of their queues.
+ */
+export async function readCandidates(
+  db: Db,
+  running: ReadonlyMap<string, number>,
+  {
+    quotaDefaults = {},
+    onBadTenant,
+  }: {
+    readonly quotaDefaults?: Partial<Quotas>;
+    readonly onBadTenant?: (tenantId: string, reason: BuilderdError) => void;
+  },
+): Promise<readonly Candidate[]> {
+  // The states stand in the text, not in parameters: only so SQLite uses the partial index.
+  const { rows } = await sql<CandidateRow>`
+    with recursive waiting (tenant_id) as (
+      select (
+        select tenant_id from builds where state = 'pending' order by tenant_id limit 1
+      )
+      union all
+      select (
+        select tenant_id from builds
+        where state = 'pending' and builds.tenant_id > waiting.tenant_id
+        order by tenant_id limit 1
+      )
+      from waiting where waiting.tenant_id is not null
+    )
+    select tenants.id, tenants.name, tenants.tier, tenants.overrides, tenants.claim_pass, (
+      select builds.id from builds
+      where builds.state = 'pending' and builds.tenant_id = tenants.id
+        and builds.not_before <= ${db.now}
+        and builds.cancel_requested_at is null and builds.deleted_at is null
+      order by builds.priority desc, builds.id limit 1
+    ) as head
+    from waiting join tenants on tenants.id = waiting.tenant_id
+    where tenants.suspended = 0`.execute(db.k);
+  const candidates: Candidate[] = [];
+  for (const row of rows) {
+    if (row.head === null) continue;
+    try {
+      candidates.push(parseCandidate(row, running, quotaDefaults));
+    } catch (reason) {
+      // One bad row must not keep the others from starting.
+      onBadTenant?.(String(row.id), asBuilderdError(reason, 'read a tenant'));
+    }
+  }
+  return candidates;
+}
+
+function parseCandidate(
+  row: CandidateRow,
+  running: ReadonlyMap<string, number>,
+  defaults: Partial<Quotas>,
+): Candidate {
+  const tenantId = parseTenantId(readText(row.id, 'tenants.id'));
+  const quotas = effectiveQuotas(
+    {
+      tier: readText(row.tier, 'tenants.tier'),
+      overrides: readText(row.overrides, 'tenants.overrides'),
+    },
+    defaults,
+  );
+  return {
+    tenantId,
+    tenantName: parseTenantName(readText(row.name, 'tenants.name')),
+    quotas,
+    running: running.get(tenantId) ?? 0,
+    weight: quotas.weight,
+    pass: readInteger(row.claim_pass, 'tenants.claim_pass'),
+    head: readText(row.head, 'builds.id'),
+  };
+}
