@@ -68,7 +68,7 @@ static void mount_proc(void) {
 
 static void mount_tmp(uint64_t bytes) {
   char options[64];
-  snprintf(options, sizeof options, "size=%llu,nr_inodes=64,mode=1777", (unsigned long long)bytes);
+  snprintf(options, sizeof options, "size=%llu,nr_inodes=256,mode=1777", (unsigned long long)bytes);
   if (mkdir("tmp", 0755) != 0) fail_step("tmp", 0);
   if (mount("tmpfs", "tmp", "tmpfs", MS_NOSUID | MS_NODEV | MS_NOEXEC, options) != 0)
     fail_step("tmp", 0);
@@ -86,9 +86,10 @@ void enter_new_root(const launch_options *o) {
   if (mount("tmpfs", stage, "tmpfs", MS_NOSUID | MS_NODEV, "size=1m,nr_inodes=1024,mode=755") != 0)
     fail_step("tmpfs", 0);
   if (chdir(stage) != 0) fail_step("chdir", 0);
-  for (int i = 0; i < o->bind_count; i++) attach(trees[i], &o->binds[i], i);
+  /* Before the binds: one of them may lie below /tmp. */
   mount_proc();
   mount_tmp(o->tmp_bytes);
+  for (int i = 0; i < o->bind_count; i++) attach(trees[i], &o->binds[i], i);
   /* pivot_root(2), "pivot_root(".", ".")": the old root lies on top of the new one until detached. */
   if (syscall(SYS_pivot_root, ".", ".") != 0) fail_step("pivot_root", 0);
   if (umount2(".", DETACH) != 0) fail_step("detach old root", 0);

@@ -127,7 +127,9 @@ async function endOf(
   child: ChildProcess,
   report: Readable,
 ): Promise<Awaited<LaunchedWorker['ended']>> {
-  const exited = once(child, 'exit');
+  const exited = new Promise<string>((settle) => {
+    child.once('exit', (code, signal) => settle(signal ?? `status ${code}`));
+  });
   let text = '';
   try {
     for await (const chunk of report) {
@@ -137,10 +139,9 @@ async function endOf(
   } catch (reason) {
     text += `\n${String(reason)}`;
   }
-  const [code, signal]: unknown[] = await exited;
-  const said = parseLaunchReport(text);
-  const fact = `it ended with ${signal === null ? `status ${String(code)}` : String(signal)}`;
-  return { start: said.start, end: said.end ?? { kind: 'lost', fact } };
+  const status = await exited;
+  const { start, end } = parseLaunchReport(text);
+  return { start, end: end ?? { kind: 'lost', fact: `it ended with ${status}` } };
 }
 
 /** SIGTERM has the launcher kill and report; SIGKILL has the kernel kill. */

@@ -14,7 +14,14 @@ import { encodeJob } from './job-message.ts';
 import type { LaunchStart } from './launch-report.ts';
 import { type LaunchedWorker, launchWorker } from './launcher.ts';
 import { faultOfEnd } from './worker-fault.ts';
-import { describeWorkerRoot, loadedLibraries, type WorkerRoot } from './worker-root.ts';
+import {
+  describeWorkerRoot,
+  loadedLibraries,
+  NODE_FLAGS,
+  rootFor,
+  workerEntry,
+  type WorkerRoot,
+} from './worker-root.ts';
 
 export interface WorkerConverterOptions {
   readonly limits: ConversionLimits;
@@ -27,8 +34,6 @@ export interface WorkerConverterOptions {
   readonly nodePath?: string;
   /** The directory that holds src, native, prebuilds and package.json; ours when absent. */
   readonly codeRoot?: string;
-  /** What a worker runs; src/cli/worker-main.ts when absent. Below the code root. */
-  readonly entry?: string;
   /** Made by `warmWorkerCache`. */
   readonly cacheDir?: string;
 }
@@ -40,8 +45,6 @@ const PROCESSES = 64;
 const TMP_BYTES = 4 * MIB;
 /** Between a worker's last word and its end. */
 const ENDING_MS = 5000;
-/** As the command line has it (src/cli/builderd.mjs): less memory for no loss. */
-const NODE_FLAGS = ['--max-semi-space-size=4'];
 const ROOT = path.resolve(import.meta.dirname, '../../..');
 
 /**
@@ -51,13 +54,12 @@ const ROOT = path.resolve(import.meta.dirname, '../../..');
  */
 export function createWorkerConverter(options: WorkerConverterOptions): Converter {
   const codeRoot = options.codeRoot ?? ROOT;
-  const root = describeWorkerRoot({
+  const shared = describeWorkerRoot({
     nodePath: options.nodePath ?? process.execPath,
     codeRoot,
     libraries: loadedLibraries(),
     ...(options.cacheDir === undefined ? {} : { cacheDir: options.cacheDir }),
   });
-  const entry = options.entry ?? path.join(codeRoot, 'src/cli/worker-main.ts');
   const ranges = new IdRanges();
   return {
     async convert(job, call) {
@@ -65,6 +67,7 @@ export function createWorkerConverter(options: WorkerConverterOptions): Converte
       await using files = await openHandedFiles(job, call.signal);
       using range = call.idBase === undefined ? ranges.take() : borrowed(call.idBase);
       const ids = workerIds(range.base);
+      const root = rootFor(shared, ids.worker);
       const worker = await launchWorker({
         launcher: options.launcher ?? LAUNCHER_FILE,
         root,
@@ -74,7 +77,7 @@ export function createWorkerConverter(options: WorkerConverterOptions): Converte
           fileBytes: fileLimit(job, call, options.limits),
           processes: PROCESSES,
         },
-        args: [...NODE_FLAGS, ...heapFlags(call), entry],
+        args: [...NODE_FLAGS, ...heapFlags(call), workerEntry(codeRoot)],
         input: encodeInput(job, files, options),
         handed: files.descriptors,
         ...(call.cgroup === undefined ? {} : { cgroupFd: call.cgroup.directory.fd }),

@@ -1,4 +1,4 @@
-import { realpathSync, statSync } from 'node:fs';
+import { readdirSync, realpathSync, statSync } from 'node:fs';
 import path from 'node:path';
 import { BuilderdError, messageOf } from '../../core/errors.ts';
 import { findUnreadable } from './find-unreadable.ts';
@@ -16,6 +16,8 @@ export interface WorkerRoot {
   /** Path inside. */
   readonly program: string;
   readonly environment: ReadonlyMap<string, string>;
+  /** Node's own directory in the compile cache, for which each worker has another name. */
+  readonly cache?: { readonly source: string; readonly prefix: string };
 }
 
 export interface WorkerRootOptions {
@@ -30,6 +32,9 @@ export interface WorkerRootOptions {
 }
 
 const PROGRAM = '/builderd/node';
+const CACHE = '/builderd/cache';
+/** As the command line has it (src/cli/builderd.mjs): less memory for no loss. */
+export const NODE_FLAGS = ['--max-semi-space-size=4'];
 const DEVICES = ['/dev/null', '/dev/urandom'];
 /** All that a conversion needs of ours: no npm package is among it. */
 const CODE = [
@@ -60,11 +65,9 @@ export function describeWorkerRoot(options: WorkerRootOptions): WorkerRoot {
       [...new Set(options.libraries.map((file) => path.dirname(file)))].join(':'),
     ],
   ]);
-  if (cacheDir !== undefined) {
-    mounts.push({ kind: 'data', source: cacheDir, target: cacheDir });
-    environment.set('NODE_COMPILE_CACHE', cacheDir);
-  }
-  for (const { source } of mounts) {
+  const cache = cacheDir === undefined ? undefined : findCache(cacheDir);
+  if (cache !== undefined) environment.set('NODE_COMPILE_CACHE', CACHE);
+  for (const source of [...mounts.map((mount) => mount.source), ...(cache ? [cache.source] : [])]) {
     const unreadable = findUnreadable(realPath(source));
     if (unreadable === undefined) continue;
     throw new BuilderdError(
@@ -72,7 +75,32 @@ export function describeWorkerRoot(options: WorkerRootOptions): WorkerRoot {
       `Cannot start workers: ${unreadable} is not readable for everyone (chmod o+rX)`,
     );
   }
-  return { mounts, program: PROGRAM, environment };
+  const root = { mounts, program: PROGRAM, environment };
+  return cache === undefined ? root : { ...root, cache };
+}
+
+export function workerEntry(codeRoot: string): string {
+  return path.join(codeRoot, 'src/cli/worker-main.ts');
+}
+
+/** The root of the worker with this id. */
+export function rootFor(root: WorkerRoot, id: number): WorkerRoot {
+  if (root.cache === undefined) return root;
+  const { source, prefix } = root.cache;
+  const mount: WorkerMount = { kind: 'data', source, target: `${CACHE}/${prefix}${id}` };
+  return { ...root, mounts: [...root.mounts, mount] };
+}
+
+/**
+ * Node names the directory `<version>-<arch>-<hash>-<uid>`, and would not take another user's.
+ * Undefined when a version of Node does it otherwise: slower starts, and nothing else.
+ */
+function findCache(cacheDir: string): WorkerRoot['cache'] {
+  const names = readdirSync(cacheDir);
+  const [name] = names;
+  const prefix = name === undefined ? undefined : /^(v[\w.-]+-)\d+$/.exec(name)?.[1];
+  if (names.length !== 1 || name === undefined || prefix === undefined) return undefined;
+  return { source: path.join(cacheDir, name), prefix };
 }
 
 /** What this process has mapped (dl_iterate_phdr(3)), by absolute path; addons are not libraries. */

@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import { createReadStream } from 'node:fs';
+import { createReadStream, read } from 'node:fs';
 import type { OpenFile } from '../../core/open-file.ts';
 import { pipeline, Readable, Transform } from 'node:stream';
 import zlib from 'node:zlib';
@@ -61,7 +61,8 @@ function openNode({ handle, compression, expected }: PlainStreamOptions): PlainS
   const packed = createReadStream('', {
     fd: handle.fd,
     start: 0,
-    autoClose: false,
+    // Whoever opened the file closes it; a stream closes what it was given, asked or not.
+    fs: { read, close: (_fd: number, done: () => void) => done() },
     highWaterMark: 1 << 18,
   });
   const tap = new Transform({
