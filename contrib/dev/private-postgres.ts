@@ -35,8 +35,8 @@ export interface PrivatePostgres extends AsyncDisposable {
   /** Of the superuser `builderd`. */
   readonly password: string;
   url(database: string): string;
-  /** Makes an empty database and gives its URL. */
-  createDatabase(): Promise<string>;
+  /** Makes a database, empty or a copy of one that nobody uses now, and gives its URL. */
+  createDatabase(options?: { readonly template?: string }): Promise<string>;
   /** Ends it as a crash does (`immediate`), or in order, cutting its clients off (`fast`). */
   stop(mode: 'immediate' | 'fast'): Promise<void>;
   /** Starts it again on the same port with the same data. */
@@ -178,14 +178,13 @@ async function serve(place: Place): Promise<PrivatePostgres> {
     port,
     password,
     url,
-    async createDatabase() {
+    async createDatabase({ template = 'template1' } = {}) {
       databases += 1;
       const name = `test_${databases}`;
       const client = new pg.Client({ connectionString: url('postgres') });
       await client.connect();
       try {
-        // Copying the template's files needs checkpoints; its log does not.
-        await client.query(`create database ${name}`);
+        await client.query(`create database ${name} template ${template}`);
       } finally {
         await client.end();
       }
