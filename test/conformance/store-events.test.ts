@@ -19,8 +19,8 @@ forEachDatabase((name, openTestDatabase) => {
   test(`${name}: concurrent writers number a tenant's events from 1 without gaps`, async () => {
     await using opened = await openTestDatabase();
     const second = await opened.open();
-    const { tenant } = testServices(opened.database);
-    const [a, b] = [await tenant('a'), await tenant('b')];
+    const services = testServices(opened.database);
+    const [a, b] = [await services.tenant('a'), await services.tenant('b')];
     await Promise.all(
       Array.from({ length: 30 }, (_, nth) =>
         append(nth % 2 === 0 ? opened.database : second, nth % 3 === 0 ? b : a, nth),
