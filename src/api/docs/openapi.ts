@@ -1,4 +1,6 @@
 import swagger from '@fastify/swagger';
+import type { FastifySchema, RouteOptions } from 'fastify';
+import { Type } from 'typebox';
 import type { ApiApp } from '../api-options.ts';
 
 const TAGS: Readonly<Record<string, string>> = {
@@ -40,21 +42,36 @@ export async function addOpenApi(app: ApiApp, version: string): Promise<void> {
             description: 'A token of the service, or a JWT of a configured issuer.',
           },
         },
-        parameters: {
-          tenant: {
-            name: 'X-Tenant-ID',
-            in: 'header',
-            required: false,
-            description: 'Chooses among the tenants that the token may act for.',
-            schema: { type: 'string' },
-          },
-        },
       },
       security: [{ token: [] }],
     },
+    transform: ({ schema, url, route }) => ({ schema: withGuard(schema, route), url }),
     refResolver: {
       buildLocalReference: (schema, _base, _fragment, index) =>
         typeof schema['$id'] === 'string' ? schema['$id'] : `schema${index}`,
     },
   });
+}
+
+const TENANT_HEADER = Type.String({
+  maxLength: 63,
+  description: 'Chooses among the tenants that the token may act for.',
+});
+
+/** What the gate demands is part of the contract, so the document says it. */
+function withGuard(schema: FastifySchema | undefined, route: RouteOptions): FastifySchema {
+  const guard = route.config?.guard;
+  if (schema === undefined || guard === undefined) return schema ?? {};
+  if (guard.access === 'public') return { ...schema, security: [] };
+  if (guard.tenant === 'none') return schema;
+  const headers: unknown = schema.headers;
+  const known: unknown =
+    typeof headers === 'object' && headers !== null
+      ? Reflect.get(headers, 'properties')
+      : undefined;
+  const properties = typeof known === 'object' && known !== null ? known : {};
+  return {
+    ...schema,
+    headers: { type: 'object', properties: { 'x-tenant-id': TENANT_HEADER, ...properties } },
+  };
 }

@@ -12,7 +12,7 @@ import { holdsIfRange, matchesTag, strongTag } from '../http/entity-tag.ts';
 import { StatusFault } from '../http/problem.ts';
 import { chooseRange } from '../http/range.ts';
 import { presentArtifact } from '../schemas/build-schema.ts';
-import { BuildParams, faults } from '../schemas/common.ts';
+import { BuildParams, faults } from '../schemas/field-schemas.ts';
 import { pacedStream } from '../streams/paced-stream.ts';
 
 const tags = ['artifacts'];

@@ -3,7 +3,7 @@ import type { ApiApp, ApiContext } from '../api-options.ts';
 import type { RouteAccess } from '../auth/access.ts';
 import { callerOf } from '../auth/request-state.ts';
 import { parseTime } from '../http/time-value.ts';
-import { faults, strict, Time } from '../schemas/common.ts';
+import { faults, strict, Time } from '../schemas/field-schemas.ts';
 import { presentAudit } from '../schemas/tenant-schema.ts';
 
 const AUDITORS: RouteAccess = { access: 'operator', tenant: 'optional' };

@@ -1,6 +1,7 @@
 import { Type } from 'typebox';
 import type { ListBuilds } from '../../builds/service/build-service.ts';
 import type { BuildSpec } from '../../builds/build-spec.ts';
+import { isTerminal } from '../../core/build-state.ts';
 import { parseBuildId } from '../../core/ids.ts';
 import type { ApiApp, ApiContext } from '../api-options.ts';
 import { TENANT_READ, TENANT_WRITE } from '../auth/access.ts';
@@ -9,7 +10,7 @@ import { matchesTag, strongTag } from '../http/entity-tag.ts';
 import { parseLabelSelector } from '../http/label-selector.ts';
 import { parseTime } from '../http/time-value.ts';
 import { presentBuild, StateSchema } from '../schemas/build-schema.ts';
-import { BuildParams, Count, faults, strict, Time } from '../schemas/common.ts';
+import { BuildParams, Count, faults, strict, Time } from '../schemas/field-schemas.ts';
 
 const tags = ['builds'];
 
@@ -58,11 +59,7 @@ export function addBuildRoutes(app: ApiApp, { builds }: ApiContext): void {
         },
       );
       if (!created) reply.header('idempotency-replayed', 'true');
-      return reply
-        .code(202)
-        .header('location', `/v1/builds/${build.id}`)
-        .header('etag', strongTag(build.version))
-        .send(presentBuild(build));
+      return reply.code(202).header('location', `/v1/builds/${build.id}`).send(presentBuild(build));
     },
   );
 
@@ -136,8 +133,8 @@ export function addBuildRoutes(app: ApiApp, { builds }: ApiContext): void {
     async (request, reply) => {
       const id = parseBuildId(request.params.id);
       const build = await builds.get(tenantOf(request), id, request.state.call());
-      // While it waits, the queue before it moves without a change of its own.
-      const tag = build.waiting === undefined ? strongTag(build.version) : undefined;
+      // Progress and the queue before it move without raising the version.
+      const tag = isTerminal(build.state) ? strongTag(build.version) : undefined;
       if (tag !== undefined) reply.header('etag', tag);
       if (tag !== undefined && matchesTag(request.headers['if-none-match'], tag)) {
         return reply.code(304).send();

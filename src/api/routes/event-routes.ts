@@ -7,7 +7,7 @@ import { callerOf, tenantOf } from '../auth/request-state.ts';
 import { chooseMediaType } from '../http/accept.ts';
 import { parseLastEventId } from '../http/last-event-id.ts';
 import { StatusFault } from '../http/problem.ts';
-import { faults, strict } from '../schemas/common.ts';
+import { faults, strict } from '../schemas/field-schemas.ts';
 import { presentEvent, presentWebhook } from '../schemas/event-schema.ts';
 import { eventFrame, HEARTBEAT, RETRY_FRAME } from '../streams/event-frame.ts';
 import { pacedStream, withHeartbeats } from '../streams/paced-stream.ts';

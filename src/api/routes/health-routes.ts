@@ -3,7 +3,7 @@ import { asBuilderdError } from '../../core/errors.ts';
 import type { Log } from '../../core/log.ts';
 import type { ApiApp, HealthPort } from '../api-options.ts';
 import { HEALTH, OPERATOR } from '../auth/access.ts';
-import { faults } from '../schemas/common.ts';
+import { faults } from '../schemas/field-schemas.ts';
 
 /** Answers of `/health/ready` are kept this long: it asks the database, and anyone may ask it. */
 const READY_MS = 1000;

@@ -7,7 +7,7 @@ import { tenantOf } from '../auth/request-state.ts';
 import { chooseMediaType } from '../http/accept.ts';
 import { parseLastEventId } from '../http/last-event-id.ts';
 import { StatusFault } from '../http/problem.ts';
-import { BuildParams, faults, strict } from '../schemas/common.ts';
+import { BuildParams, faults, strict } from '../schemas/field-schemas.ts';
 import { LOG_FORMS, type LogForm, openLogBody } from '../streams/log-answer.ts';
 import { presentLogEntry } from '../streams/log-lines.ts';
 

@@ -4,7 +4,7 @@ import { isUuid } from '../../core/ids.ts';
 import type { ApiApp, ApiContext } from '../api-options.ts';
 import { type RouteAccess, TENANT_READ, TENANT_WRITE } from '../auth/access.ts';
 import { callerOf, tenantOf } from '../auth/request-state.ts';
-import { faults, strict } from '../schemas/common.ts';
+import { faults, strict } from '../schemas/field-schemas.ts';
 import { presentCredential, presentToken, RoleSchema } from '../schemas/tenant-schema.ts';
 
 const IdParams = Type.Object({ id: Type.String({ maxLength: 100, description: 'Its id.' }) });

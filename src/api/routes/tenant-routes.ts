@@ -8,7 +8,7 @@ import { OPERATOR, OPERATOR_IN_TENANT, type RouteAccess, TENANT_READ } from '../
 import { callerOf, tenantOf } from '../auth/request-state.ts';
 import { parseIfMatch, strongTag } from '../http/entity-tag.ts';
 import { StatusFault } from '../http/problem.ts';
-import { faults, strict } from '../schemas/common.ts';
+import { faults, strict } from '../schemas/field-schemas.ts';
 import {
   OverridesSchema,
   presentTenant,

@@ -4,7 +4,7 @@ import type { ApiApp, ApiContext } from '../api-options.ts';
 import { TENANT_READ } from '../auth/access.ts';
 import { tenantOf } from '../auth/request-state.ts';
 import { parseDay } from '../http/time-value.ts';
-import { faults, strict } from '../schemas/common.ts';
+import { faults, strict } from '../schemas/field-schemas.ts';
 import { presentViolation } from '../schemas/tenant-schema.ts';
 
 const tags = ['quotas'];

@@ -1,7 +1,7 @@
 import { BuildSpecSchema } from '../../builds/build-spec.ts';
 import type { ApiApp } from '../api-options.ts';
 import { ArtifactSchema, BuildSchema } from './build-schema.ts';
-import { ProblemSchema } from './common.ts';
+import { ProblemSchema } from './field-schemas.ts';
 import { EventSchema, WebhookSchema } from './event-schema.ts';
 import {
   AuditSchema,

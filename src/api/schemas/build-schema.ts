@@ -2,7 +2,7 @@ import { type Static, Type } from 'typebox';
 import type { ArtifactView, BuildView } from '../../builds/service/views.ts';
 import { WAIT_REASONS } from '../../builds/service/views.ts';
 import { BUILD_STATES } from '../../core/build-state.ts';
-import { Count, presentOptionalTime, presentTime, TextMap, Texts, Time } from './common.ts';
+import { Count, presentOptionalTime, presentTime, TextMap, Texts, Time } from './field-schemas.ts';
 
 export const StateSchema = Type.Enum([...BUILD_STATES], { description: 'State of the build.' });
 

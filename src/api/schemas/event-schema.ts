@@ -4,7 +4,7 @@ import {
   type EventView,
   type WebhookView,
 } from '../../builds/service/event-service.ts';
-import { presentTime, Time } from './common.ts';
+import { presentTime, Time } from './field-schemas.ts';
 
 export const EventSchema = Type.Object(
   {

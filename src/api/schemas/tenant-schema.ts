@@ -9,7 +9,7 @@ import type {
   ViolationView,
 } from '../../builds/service/tenant-service.ts';
 import { QUOTA_TYPES, type Quotas, TIERS } from '../../core/quotas.ts';
-import { Count, presentOptionalTime, presentTime, strict, Time } from './common.ts';
+import { Count, presentOptionalTime, presentTime, strict, Time } from './field-schemas.ts';
 
 const whole = (description: string, maximum: number = Number.MAX_SAFE_INTEGER) =>
   Type.Integer({ minimum: 0, maximum, description });
