@@ -22,6 +22,8 @@ int umount2(const char *, int);
 
 /* Any directory that is always there: it is covered only in our own mount namespace. */
 static const char stage[] = "/proc";
+/* What the worker has for its root. */
+static const char inner[] = "root";
 
 /* Creates the parents of a relative path, and the path itself as a directory or an empty file. */
 static void make_target(const char *target, int is_dir, int index) {
@@ -86,14 +88,22 @@ void enter_new_root(const launch_options *o) {
   if (mount("tmpfs", stage, "tmpfs", MS_NOSUID | MS_NODEV, "size=1m,nr_inodes=1024,mode=755") != 0)
     fail_step("tmpfs", 0);
   if (chdir(stage) != 0) fail_step("chdir", 0);
+  if (mkdir(inner, 0755) != 0 || chdir(inner) != 0) fail_step("inner root", 0);
   /* Before the binds: one of them may lie below /tmp. */
   mount_proc();
   mount_tmp(o->tmp_bytes);
   for (int i = 0; i < o->bind_count; i++) attach(trees[i], &o->binds[i], i);
+  if (chdir("..") != 0) fail_step("chdir", 0);
   /* pivot_root(2), "pivot_root(".", ".")": the old root lies on top of the new one until detached. */
   if (syscall(SYS_pivot_root, ".", ".") != 0) fail_step("pivot_root", 0);
   if (umount2(".", DETACH) != 0) fail_step("detach old root", 0);
   if (chdir("/") != 0) fail_step("chdir", 0);
   const unsigned long flags = MS_REMOUNT | MS_BIND | MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC;
   if (mount(NULL, "/", NULL, flags, NULL) != 0) fail_step("read-only root", 0);
+  /*
+   * One directory down, not to hide anything (above there is nothing), but because the kernel gives
+   * no user namespace, the way to capabilities for everyone, to a process whose root is not the
+   * root of its mount namespace (user_namespaces(7), clone(2): EPERM).
+   */
+  if (chdir(inner) != 0 || chroot(".") != 0) fail_step("chroot", 0);
 }
