@@ -34,14 +34,16 @@ export async function findDeleted(
  * Usage, audit and events stay: they tell that it was there. A repeat changes nothing.
  */
 export async function purgeBuild(tx: Db, { id, tenantId }: PurgeableBuild): Promise<void> {
-  await releaseArtifacts(tx, { tenantId, buildId: id });
-  for (const table of ['log_segments', 'steps', 'attempts', 'build_secrets'] as const) {
-    await tx.k.deleteFrom(table).where('build_id', '=', id).execute();
-  }
-  await tx.k
+  // The build's row first, then the tenant's: the order in which everybody locks them.
+  const { numDeletedRows } = await tx.k
     .deleteFrom('builds')
     .where('id', '=', id)
     .where('deleted_at', 'is not', null)
     .where('state', 'in', ENDED)
-    .execute();
+    .executeTakeFirst();
+  if (numDeletedRows === 0n) return;
+  for (const table of ['log_segments', 'steps', 'attempts', 'build_secrets'] as const) {
+    await tx.k.deleteFrom(table).where('build_id', '=', id).execute();
+  }
+  await releaseArtifacts(tx, { tenantId, buildId: id });
 }

@@ -1,0 +1,155 @@
+import path from 'node:path';
+import { BuilderdError } from '../../core/errors.ts';
+import { Scope } from '../../core/scope.ts';
+import { formatDuration } from '../../core/units.ts';
+import type { NewArtifact } from '../../store/artifacts/artifact-rows.ts';
+import { openScratch } from '../../store/staged-file.ts';
+import type { AcquiredImage } from '../ports.ts';
+import type { ConvertedBuild } from '../worker/converter.ts';
+import type { Attempt } from './attempt.ts';
+import type { AttemptDeps } from './attempt-deps.ts';
+import { type AttemptJournal, pulledText } from './attempt-journal.ts';
+import { completeAttempt } from './complete-attempt.ts';
+import type { AttemptPlan } from './plan-attempt.ts';
+import type { RegistryLogins } from './registry-logins.ts';
+import { type StagedOutput, stageOutputs, storeDocument, storeOutput } from './store-artifacts.ts';
+
+/** Ids that one build's worker may use: as many as a user namespace has. */
+const IDS_PER_BUILD = 65_536;
+/** A lease outlives the work that it holds blobs for, and not by much: it cannot be prolonged. */
+const LEASE_SLACK_MS = 10 * 60_000;
+
+export interface PreparedAttempt {
+  readonly attempt: Attempt;
+  readonly plan: AttemptPlan;
+  readonly logins: RegistryLogins;
+  readonly journal: AttemptJournal;
+}
+
+/**
+ * One build, once: pull, convert, store, complete. When this returns, the build is completed; when
+ * it throws, all that it held is given back, and the row still says that we hold the build.
+ */
+export async function runAttempt(prepared: PreparedAttempt, deps: AttemptDeps): Promise<void> {
+  const { attempt, plan, journal } = prepared;
+  const { failpoints } = deps;
+  await using scope = new Scope((step, reason) => journal.undoFailed(step, reason));
+  try {
+    await failpoints.hit('attempt.claimed');
+    const image = await pull(prepared, deps);
+    scope.defer('release the image', async () => image[Symbol.asyncDispose]());
+    await failpoints.hit('attempt.pulled');
+
+    await journal.enter('extracting');
+    const outputs = await stageOutputs(attempt, plan.formats, deps.artifacts, scope);
+    await failpoints.hit('attempt.staged');
+    const converted = await convert(prepared, image, outputs, deps);
+    await failpoints.hit('attempt.converted');
+
+    await journal.enter('optimizing');
+    const artifacts = await store(attempt, outputs, converted, deps);
+    await failpoints.hit('attempt.stored');
+
+    await completeAttempt(prepared, { image, converted, artifacts }, deps);
+  } catch (reason) {
+    // Before anything is undone; whoever looks sees why it takes a moment.
+    if (attempt.holds) await journal.clean();
+    throw reason;
+  }
+}
+
+async function pull(
+  { attempt, plan, logins, journal }: PreparedAttempt,
+  deps: AttemptDeps,
+): Promise<AcquiredImage> {
+  const { claim } = attempt;
+  journal.note('info', 'puller', `Pulling ${plan.reference}`);
+  const images = deps.images.forAttempt({
+    tenantId: claim.tenantId,
+    buildId: claim.buildId,
+    attempt: claim.attempt,
+    credentials: logins,
+    leaseTtlMs: claim.timeoutMs + LEASE_SLACK_MS,
+    onCleanupFault: (step, reason) => journal.undoFailed(step, reason),
+  });
+  using limit = pullLimit(deps.pullTimeoutMs);
+  const image = await images.acquire(
+    { kind: 'registry', reference: plan.reference },
+    {
+      platform: plan.platform,
+      pullPolicy: plan.pullPolicy,
+      signal: AbortSignal.any([attempt.signal, limit.signal]),
+      onProgress: journal.onProgress,
+    },
+  );
+  const { progress } = journal;
+  const durationMs = progress.durationMs('pulling');
+  deps.metrics.pullFinished({ registry: plan.registry, durationMs, bytes: progress.pulledBytes });
+  journal.note(
+    'info',
+    'puller',
+    `${pulledText(progress.pulledBytes, durationMs)}: ${image.reference} is ${image.target.digest}`,
+  );
+  return image;
+}
+
+/** UNKEY_BUILDERD_DOCKER_PULL_TIMEOUT bounds everything up to the last blob. */
+function pullLimit(limitMs: number | undefined): Disposable & { readonly signal: AbortSignal } {
+  const control = new AbortController();
+  const timer =
+    limitMs === undefined
+      ? undefined
+      : setTimeout(() => {
+          const fact = `it took longer than ${formatDuration(limitMs)}`;
+          control.abort(new BuilderdError('build.timeout', `Cannot pull the image: ${fact}`));
+        }, limitMs);
+  return { signal: control.signal, [Symbol.dispose]: () => clearTimeout(timer) };
+}
+
+async function convert(
+  { attempt, plan, journal }: PreparedAttempt,
+  image: AcquiredImage,
+  outputs: readonly StagedOutput[],
+  deps: AttemptDeps,
+): Promise<ConvertedBuild> {
+  const { claim, signal } = attempt;
+  const { idPoolBase, guestInit } = deps;
+  return deps.converter.convert(
+    {
+      ...plan,
+      image,
+      outputs: outputs.map(({ format, staged }) => ({ format, handle: staged.handle })),
+      openScratch: () => openScratch(path.join(deps.scratchDir, claim.buildId)),
+      startedAt: deps.clock.now(),
+      ...(guestInit === undefined ? {} : { guestInit }),
+    },
+    {
+      signal,
+      onProgress: journal.onProgress,
+      maxArtifactBytes: claim.quotas.maxDiskBytes,
+      ...(idPoolBase === undefined ? {} : { idBase: idPoolBase + claim.slot * IDS_PER_BUILD }),
+    },
+  );
+}
+
+/** Nothing stored here is visible before the row of the build names it. */
+async function store(
+  attempt: Attempt,
+  outputs: readonly StagedOutput[],
+  converted: ConvertedBuild,
+  deps: AttemptDeps,
+): Promise<readonly NewArtifact[]> {
+  const encrypt = deps.encryptAll || attempt.claim.quotas.encryption;
+  const target = { artifacts: deps.artifacts, encrypt };
+  const stored: NewArtifact[] = [];
+  for (const [index, output] of outputs.entries()) {
+    const claimed = converted.artifacts[index];
+    if (claimed === undefined) {
+      throw new BuilderdError('internal', `Cannot store ${output.format}: its maker gave none`);
+    }
+    stored.push(await storeOutput(attempt, output, claimed, target));
+  }
+  stored.push(await storeDocument(attempt, 'metadata.json', converted.metadataText, target));
+  stored.push(await storeDocument(attempt, 'fidelity.json', converted.fidelityText, target));
+  return stored;
+}

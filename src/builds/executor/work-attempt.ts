@@ -1,0 +1,72 @@
+import { openLogWriter } from '../logs/log-writer.ts';
+import type { Attempt } from './attempt.ts';
+import type { AttemptDeps } from './attempt-deps.ts';
+import { AttemptJournal } from './attempt-journal.ts';
+import { type AttemptOutcome, endAttempt } from './end-attempt.ts';
+import { planAttempt } from './plan-attempt.ts';
+import { openRegistryLogins } from './registry-logins.ts';
+import { runAttempt } from './run-attempt.ts';
+
+/** A claim from beginning to end: tries to build, and writes what became of it. */
+export async function workAttempt(attempt: Attempt, deps: AttemptDeps): Promise<AttemptOutcome> {
+  // Known before the log is opened, which must not show them; a fault here belongs into the log.
+  const [prepared] = await Promise.allSettled([prepare(attempt, deps)]);
+  const mask = prepared.status === 'fulfilled' ? prepared.value.logins.secrets : [];
+  await using journal = new AttemptJournal(attempt, {
+    ...deps,
+    openLines: () => openLogWriter(deps.database, attempt.fenced, { mask, log: deps.log }),
+  });
+  try {
+    if (prepared.status === 'rejected') throw prepared.reason;
+    await runAttempt({ attempt, journal, ...prepared.value }, deps);
+    return { kind: 'completed' };
+  } catch (reason) {
+    return await endAttempt(attempt, reason, journal, deps);
+  }
+}
+
+async function prepare(attempt: Attempt, deps: AttemptDeps) {
+  const { claim } = attempt;
+  const plan = planAttempt(claim.spec, claim.quotas, deps.defaults);
+  const logins = await openRegistryLogins(deps.database, deps.secrets, claim, plan.registry);
+  return { plan, logins };
+}
+
+/** Counts an attempt and says in the service log how it ended. */
+export function reportOutcome(
+  attempt: Attempt,
+  outcome: AttemptOutcome,
+  { metrics, log, monotonicMs }: AttemptDeps,
+): void {
+  const { buildId, tenantId, tenantName } = attempt.claim;
+  const durationMs = Math.round(monotonicMs() - attempt.startedMs);
+  const fields = {
+    buildId,
+    tenantId,
+    tenant: tenantName,
+    attempt: attempt.claim.attempt,
+    durationMs,
+  };
+  metrics.attemptFinished(outcome.kind);
+  switch (outcome.kind) {
+    case 'completed':
+    case 'cancelled':
+      metrics.buildFinished({ status: outcome.kind, durationMs });
+      log.info({ ...fields, build_status: outcome.kind }, 'Build ended');
+      return;
+    case 'failed': {
+      const { error } = outcome;
+      metrics.buildFinished({ status: 'failed', durationMs });
+      const line = { ...fields, build_status: 'failed', code: error.code };
+      if (error.entry.fault === 'platform') log.error({ ...line, err: error }, 'Build ended');
+      else log.info(line, 'Build ended');
+      return;
+    }
+    case 'retried':
+      log.warn({ ...fields, code: outcome.error.code, err: outcome.error }, 'Attempt ended early');
+      return;
+    case 'lost':
+      metrics.leaseLost();
+      log.warn(fields, 'Claim lost');
+  }
+}

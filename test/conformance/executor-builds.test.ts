@@ -1,0 +1,60 @@
+import assert from 'node:assert/strict';
+import { text } from 'node:stream/consumers';
+import { suite, test } from 'node:test';
+import { requireBlob } from '../../src/store/artifacts/blob-rows.ts';
+import { parseDigest, sha256 } from '../../src/core/digest.ts';
+import type { BuildId } from '../../src/core/ids.ts';
+import { forEachDatabase } from '../fixtures/databases.ts';
+import { type ExecutorService, openExecutorService } from '../fixtures/executor-service.ts';
+import { tarOf } from '../fixtures/small-tar.ts';
+
+const HELLO = tarOf([{ name: 'hello', content: 'hello, world\n' }]);
+
+async function artifactText(service: ExecutorService, id: BuildId, name: string): Promise<string> {
+  const { tenantId } = await service.build(id);
+  const row = await service.database.k
+    .selectFrom('build_artifacts')
+    .select('digest')
+    .where('build_id', '=', id)
+    .where('name', '=', name)
+    .executeTakeFirstOrThrow();
+  const blob = await requireBlob(service.database, tenantId, parseDigest(row.digest));
+  const signal = AbortSignal.timeout(10_000);
+  return text(await service.artifacts.open(tenantId, blob, { signal }));
+}
+
+forEachDatabase((_name, openTestDatabase) => {
+  suite('executor', () => {
+    test('a build passes through every state and leaves artifacts, metadata and its log', async () => {
+      await using service = await openExecutorService(openTestDatabase);
+      service.images.images.set('example.test/app:1', { layers: [HELLO] });
+      const tenant = await service.tenant('acme');
+      await using running = service.start();
+      assert.equal(running.executor.status().draining, false);
+      const id = await service.submit(tenant, { target: { formats: ['ext4', 'tar'] } });
+      const build = await service.until(id);
+      assert.equal(build.state, 'completed', build.errorMessage ?? '');
+      const steps = await service.database.k
+        .selectFrom('steps')
+        .select(['state', 'outcome'])
+        .where('build_id', '=', id)
+        .orderBy('seq')
+        .execute();
+      assert.deepEqual(
+        steps.map(({ state, outcome }) => `${state} ${outcome}`),
+        ['pulling done', 'extracting done', 'building done', 'optimizing done'],
+      );
+      const tar = await artifactText(service, id, 'rootfs.tar');
+      assert.ok(tar.includes('hello, world\n'));
+      const metadata: unknown = JSON.parse(await artifactText(service, id, 'metadata.json'));
+      assert.ok(JSON.stringify(metadata).includes(sha256(Buffer.from(tar, 'utf8'))));
+      const log = await artifactText(service, id, 'build.log');
+      assert.match(log, /Pulling example\.test\/app:1/);
+      assert.equal(build.sourceReference, 'example.test/app:1');
+      assert.equal(build.progress, 100);
+      assert.equal(service.images.held.size, 0);
+      const segments = await service.database.k.selectFrom('log_segments').selectAll().execute();
+      assert.deepEqual(segments, []);
+    });
+  });
+});
