@@ -1,13 +1,130 @@
-import { openServiceBase, showRole, watchDatabase } from './compose-service.ts';
+import { existsSync } from 'node:fs';
+import { hostname, uptime } from 'node:os';
+import path from 'node:path';
+import { loadAddon } from '../../native/addon.ts';
+import { createContainerdImages } from '../builds/executor/containerd-images.ts';
+import { createExecutor, EXECUTOR_TIMES, type ExecutorTimes } from '../builds/executor/executor.ts';
+import { type HostState, readAvailableMemory } from '../builds/executor/host-room.ts';
+import { forgetOld, KEEP, purgeDeleted } from '../builds/executor/housekeeping.ts';
+import { createReconciler } from '../builds/executor/reconcile.ts';
+import { repeat } from '../builds/executor/repeat.ts';
+import { readStoredBytes } from '../builds/metrics/database-gauges.ts';
+import type { Converter } from '../builds/worker/converter.ts';
+import { FIRST_ID_BASE } from '../builds/worker/id-ranges.ts';
+import { createInProcessConverter } from '../builds/worker/in-process-converter.ts';
+import { warmWorkerCache } from '../builds/worker/warm-cache.ts';
+import { createWorkerConverter } from '../builds/worker/worker-converter.ts';
+import { systemClock } from '../core/clock.ts';
+import { BuilderdError } from '../core/errors.ts';
+import { parseEgressAllow } from '../egress/allow-list.ts';
+import { createDialer } from '../egress/dialer.ts';
+import { DEFAULT_CONVERSION_LIMITS } from '../rootfs/layer/layer-source.ts';
+import { hostsConfig } from '../runtime/registry/hosts-config.ts';
+import { parsePlatform } from '../runtime/registry/platform.ts';
+import type { ArtifactStore } from '../store/artifacts/artifact-store.ts';
+import type { Database } from '../store/database.ts';
+import { claimExecutorIdentity } from '../store/executor-identity.ts';
+import { openArtifacts, openServiceBase, showRole, watchDatabase } from './compose-service.ts';
+import type { Config } from './config.ts';
+import { RELOADABLE } from './serve/reloadable.ts';
 import type { RoleContext, RunningRole } from './serve/running-role.ts';
+import { commonStatus, hostStatus } from './serve/status-report.ts';
+import { builderdVersion } from './version.ts';
+
+const CERTS_DIR = '/etc/containerd/certs.d';
+const GB = 1000 ** 3;
+/** Node's names for what OCI calls amd64 and arm64. */
+const HOST_ARCH = process.arch === 'x64' ? 'amd64' : process.arch;
+const PURGE_MS = 60_000;
+const ROOT = path.resolve(import.meta.dirname, '../..');
+
+interface Live {
+  config: Config;
+}
 
 /** The executor role: root, containerd, workers. */
 export async function startExecutor(context: RoleContext): Promise<RunningRole> {
-  const { config, metrics } = context;
+  const { config, metrics, log, failpoints } = context;
+  const { settings } = config;
   await using open = new AsyncDisposableStack();
   const base = open.use(await openServiceBase(context));
-  watchDatabase(metrics, base.database, { maxTenants: config.settings.METRICS_MAX_TENANTS });
-  const status: RunningRole['status'] = async () => ({ role: 'executor', pid: process.pid });
+  const { database, secrets } = base;
+  const live: Live = { config };
+  // In a directory of root's, where the service user cannot put a link.
+  const identity = open.use(claimExecutorIdentity(settings.SCRATCH_DIR));
+  const artifacts = open.use(await openArtifacts(context, base, { readOnly: false }));
+  const dialer = open.use(
+    createDialer({ allow: parseEgressAllow(settings.EGRESS_ALLOW.join(',')) }),
+  );
+  const images = open.use(
+    createContainerdImages({
+      address: settings.CONTAINERD_ADDRESS,
+      namespacePrefix: settings.CONTAINERD_NAMESPACE,
+      registry: {
+        dialer,
+        hosts: hostsConfig(existsSync(CERTS_DIR) ? CERTS_DIR : undefined),
+        trustedRealms: new Set(settings.TRUSTED_REALMS),
+      },
+      maxImageBytes: settings.DOCKER_MAX_IMAGE_SIZE_GB * GB,
+      scratchDir: settings.SCRATCH_DIR,
+    }),
+  );
+  const converter = await openConverter(context);
+  const times = timesOf(config);
+  const executor = createExecutor({
+    id: identity.id,
+    host: hostname(),
+    version: builderdVersion(),
+    get slots() {
+      return live.config.settings.MAX_CONCURRENT_BUILDS;
+    },
+    readHost: (call) => readHost(live, { artifacts, database }, call),
+    reconciler: createReconciler({
+      database,
+      identity,
+      images,
+      artifacts,
+      log,
+      graceMs: times.leaseMarginMs,
+    }),
+    times,
+    database,
+    images,
+    converter,
+    artifacts,
+    secrets,
+    metrics,
+    log,
+    clock: systemClock,
+    // Counts the time that the host slept, other than the monotonic clock of Node.
+    monotonicMs: () => uptime() * 1000,
+    failpoints,
+    defaults: {
+      platform: parsePlatform(`linux/${HOST_ARCH}`),
+      get pullPolicy() {
+        return live.config.settings.DOCKER_PULL_POLICY;
+      },
+      get allowedRegistries() {
+        return live.config.settings.DOCKER_ALLOWED_REGISTRIES;
+      },
+    },
+    get encryptAll() {
+      return live.config.settings.ENABLE_ENCRYPTION;
+    },
+    get pullTimeoutMs() {
+      return pullTimeoutOf(live.config);
+    },
+    scratchDir: settings.SCRATCH_DIR,
+    ...(isIsolated(config) ? { idPoolBase: FIRST_ID_BASE } : {}),
+  });
+
+  const status: RunningRole['status'] = async (call) => ({
+    ...(await commonStatus(context, live.config)),
+    executor: executor.status(),
+    storage: { ...artifacts.health(), ...(await artifacts.space(call)) },
+    host: await hostStatus(live.config, call),
+  });
+  watchDatabase(metrics, database, { maxTenants: settings.METRICS_MAX_TENANTS });
   open.use(
     await showRole(context, {
       role: 'executor',
@@ -15,12 +132,128 @@ export async function startExecutor(context: RoleContext): Promise<RunningRole> 
       status: (signal) => status({ signal }),
     }),
   );
-  const { promise: failed } = Promise.withResolvers<never>();
+  const end = new AbortController();
+  const running = executor.run(end.signal);
+  const chores = startChores(live, { database, log, signal: end.signal });
+  const failed = running.then(() => new Promise<never>(() => undefined));
+  failed.catch(() => undefined);
   const owned = open.move();
   return {
     status,
-    reload: async () => [],
-    stop: () => owned.disposeAsync(),
+    reload: async (next) => {
+      live.config = next;
+      return RELOADABLE.executor;
+    },
+    async stop() {
+      await executor.drain({ windowMs: live.config.settings.SHUTDOWN_TIMEOUT });
+      end.abort(new BuilderdError('service.unavailable', 'Cannot go on: the executor is stopping'));
+      await Promise.allSettled([running, chores]);
+      await owned.disposeAsync();
+    },
     failed,
   };
+}
+
+/** Workers need root: without it nothing would stand between an image and the service. */
+async function openConverter({ config, log, signal }: RoleContext): Promise<Converter> {
+  const common = { limits: DEFAULT_CONVERSION_LIMITS, version: builderdVersion() };
+  if (isIsolated(config)) {
+    const cacheDir = await warmWorkerCache(
+      {
+        nodePath: process.execPath,
+        codeRoot: ROOT,
+        cacheDir: path.join(config.settings.RUN_DIR, 'worker-code'),
+      },
+      { signal },
+    );
+    return createWorkerConverter({ ...common, log, nowMs: () => performance.now(), cacheDir });
+  }
+  if (wantsIsolation(config)) {
+    throw new BuilderdError(
+      'isolation.unavailable',
+      'Cannot run the executor without root: conversions would share its process; start the service as root, or say UNKEY_BUILDERD_ENABLE_ISOLATION=false',
+    );
+  }
+  log.warn(
+    { setting: 'ENABLE_ISOLATION' },
+    'Images are converted inside the executor: nothing isolates them',
+  );
+  return createInProcessConverter({ ...common, addon: loadAddon(), clock: systemClock });
+}
+
+function isIsolated(config: Config): boolean {
+  return process.getuid?.() === 0 && wantsIsolation(config);
+}
+
+/** ENABLE_ISOLATION, or its older name. */
+function wantsIsolation({ settings, given }: Config): boolean {
+  return given.has('ENABLE_ISOLATION') || !given.has('TENANT_ISOLATION_ENABLED')
+    ? settings.ENABLE_ISOLATION
+    : settings.TENANT_ISOLATION_ENABLED;
+}
+
+/** DOCKER_PULL_TIMEOUT, or the guide's DOCKER_TIMEOUT; without either the build's own limit rules. */
+function pullTimeoutOf({ settings, given }: Config): number | undefined {
+  if (given.has('DOCKER_PULL_TIMEOUT')) return settings.DOCKER_PULL_TIMEOUT;
+  return given.has('DOCKER_TIMEOUT') ? settings.DOCKER_TIMEOUT : undefined;
+}
+
+/** The proportions of the defaults, for a lease of another length. */
+function timesOf({ settings: { LEASE_DURATION: leaseMs } }: Config): ExecutorTimes {
+  return {
+    ...EXECUTOR_TIMES,
+    leaseMs,
+    leaseMarginMs: Math.round(leaseMs / 4),
+    heartbeatMs: Math.min(EXECUTOR_TIMES.heartbeatMs, Math.round(leaseMs / 6)),
+  };
+}
+
+async function readHost(
+  { config }: Live,
+  { artifacts, database }: { readonly artifacts: ArtifactStore; readonly database: Database },
+  call: { readonly signal: AbortSignal },
+): Promise<HostState> {
+  const disk = await artifacts.space(call);
+  const availableMemoryBytes = await readAvailableMemory();
+  if (!config.given.has('STORAGE_MAX_SIZE_GB')) return { availableMemoryBytes, disk };
+  const left = config.settings.STORAGE_MAX_SIZE_GB * GB - (await readStoredBytes(database));
+  return {
+    availableMemoryBytes,
+    disk: { ...disk, freeBytes: Math.max(0, Math.min(disk.freeBytes, left)) },
+  };
+}
+
+/** Retention and the end of deleted builds, again and again until the signal. */
+async function startChores(
+  live: Live,
+  {
+    database,
+    log,
+    signal,
+  }: {
+    readonly database: Database;
+    readonly log: RoleContext['log'];
+    readonly signal: AbortSignal;
+  },
+): Promise<void> {
+  const deps = { database, log };
+  let lastAt = Number.NEGATIVE_INFINITY;
+  await repeat(
+    async () => {
+      await purgeDeleted(deps, { signal });
+      const { settings, given } = live.config;
+      const now = performance.now();
+      if (now - lastAt < settings.CLEANUP_INTERVAL) return;
+      lastAt = now;
+      const days = given.has('STORAGE_RETENTION_DAYS')
+        ? { buildDays: settings.STORAGE_RETENTION_DAYS }
+        : {};
+      await forgetOld(deps, { ...KEEP, ...days }, { signal });
+    },
+    {
+      everyMs: PURGE_MS,
+      signal,
+      onFault: (err) => log.warn({ err, step: 'cleanup' }, 'Cleanup failed'),
+    },
+  );
 }

@@ -1,3 +1,4 @@
+import { TIERS } from '../core/quotas.ts';
 import {
   durationMs,
   flag,
@@ -65,7 +66,7 @@ export const SETTINGS = {
   DOCKER_INSECURE_REGISTRIES: list('Registries that are spoken to over plain HTTP.'),
   DOCKER_REGISTRY_MIRROR: text('', 'Mirror of Docker Hub.'),
   DOCKER_PULL_TIMEOUT: durationMs(10 * MIN_MS, 'Longest time for one pull.'),
-  TENANT_DEFAULT_TIER: text('free', 'Tier of a new tenant.'),
+  TENANT_DEFAULT_TIER: oneOf(TIERS, 'free', 'Tier of a new tenant.'),
   TENANT_ISOLATION_ENABLED: flag(true, 'Older name of ENABLE_ISOLATION.'),
   TENANT_QUOTA_CHECK_INTERVAL: durationMs(5 * MIN_MS, 'Time between two quota checks.'),
   TENANT_DEFAULT_MAX_MEMORY_BYTES: size(2_147_483_648, 'Memory of a new tenant.'),
@@ -114,7 +115,9 @@ export const SETTINGS = {
   ),
   MASTER_KEY: secret('The same keys as a value.'),
   MASTER_KEY_COMMAND: text('', 'Program, with its arguments, that prints the same keys.'),
-  OPERATOR_TOKEN_FILE: optionalPath('File with the first operator token; printed once when unset.'),
+  OPERATOR_TOKEN_FILE: optionalPath(
+    'File with the first operator token; made at the first start when unset.',
+  ),
   WEBHOOK_ALLOW_HTTP: flag(false, 'Allow webhooks without TLS.'),
   SERVICE_USER: text(
     'builderd',
@@ -134,12 +137,15 @@ export const SETTINGS = {
   ),
   JWT_ISSUERS: list('OIDC issuers whose tokens are taken: URLs.'),
   JWT_AUDIENCE: text('builderd', 'Audience that such a token must name.'),
-  JWT_TENANT_CLAIM: text('tenant_id', 'Claim that names the tenant, or a list of them.'),
+  JWT_TENANT_CLAIM: text('tenant', 'Claim that names the tenant, or a list of them.'),
+  JWT_ROLE_CLAIM: text('role', 'Claim that names a role, or a list of them.'),
+  JWT_OPERATOR_ROLES: list('Roles that make an operator; none by default.'),
+  JWT_READER_ROLES: list('Roles that may read only.'),
   TRUSTED_PROXIES: list('Proxies, address or CIDR, whose X-Forwarded headers are believed.'),
   ALLOWED_HOSTS: list('Host names that requests may name; loopback and HOST always may.'),
   LEASE_DURATION: durationMs(MIN_MS, 'Time after which the builds of a silent executor are lost.'),
   BUILD_MEMORY: size(2 * GIB, 'Memory that a build reserves on its host.'),
-  MIN_FREE_DISK: size(10 * GIB, 'Free space below which no build is claimed.'),
+  BUILD_DISK: size(4 * GIB, 'Disk that a build reserves on its host.'),
   S3_ENDPOINT: text('', 'URL of the object store.'),
   S3_BUCKET: text('', 'Bucket of the artifacts.'),
   S3_REGION: text('us-east-1', 'Region that requests are signed for.'),
@@ -147,6 +153,8 @@ export const SETTINGS = {
   S3_ACCESS_KEY_ID: text('', 'Name of the access key.'),
   S3_SECRET_ACCESS_KEY: secret('The access key.'),
   S3_PATH_STYLE: flag(true, 'Bucket in the path of the URL, not in its host.'),
+  TEST_MODE: flag(false, 'Allows FAILPOINTS. Never on a host that serves anyone.'),
+  FAILPOINTS: text('', 'Places where a test breaks the service.'),
   EGRESS_ALLOW: list('Private addresses that may be dialled: host:port or CIDR.'),
 } as const;
 

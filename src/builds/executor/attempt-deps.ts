@@ -26,7 +26,7 @@ export interface AttemptDeps {
   /** ENABLE_ENCRYPTION: for all tenants, whatever their tier says. */
   readonly encryptAll: boolean;
   /** DOCKER_PULL_TIMEOUT; absent for none but the build's own. */
-  readonly pullTimeoutMs?: number;
+  readonly pullTimeoutMs?: number | undefined;
   /** The program that becomes /usr/bin/metald-init with guest files. */
   readonly guestInit?: Buffer;
   /** For data while no output can hold it. */

@@ -14,7 +14,7 @@ export type Stage = (typeof STAGES)[number];
 /** What reconcile may find without an owner. */
 export const ORPHAN_KINDS = ['lease', 'staging', 'worker', 'build', 'cgroup', 'blob'] as const;
 export type OrphanKind = (typeof ORPHAN_KINDS)[number];
-export const DELIVERY_OUTCOMES = ['delivered', 'retried', 'given_up'] as const;
+export const DELIVERY_OUTCOMES = ['delivered', 'retried', 'given_up', 'disabled', 'lost'] as const;
 export type DeliveryOutcome = (typeof DELIVERY_OUTCOMES)[number];
 
 const BUILD_SECONDS = [0.5, 1, 2, 5, 10, 30, 60, 120, 300, 600, 900, 1800, 3600];

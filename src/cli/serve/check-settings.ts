@@ -48,6 +48,18 @@ export function findConflicts({ settings, given }: Config): string[] {
     'METRICS_PORT and PORT are the same',
   );
   fault(
+    s.DOCKER_INSECURE_REGISTRIES.length > 0 || s.DOCKER_REGISTRY_MIRROR !== '',
+    'DOCKER_INSECURE_REGISTRIES and DOCKER_REGISTRY_MIRROR are not built; write a hosts.toml in /etc/containerd/certs.d',
+  );
+  fault(
+    s.FAILPOINTS !== '' && !s.TEST_MODE,
+    'FAILPOINTS break the service; they need TEST_MODE true',
+  );
+  fault(
+    s.STORAGE_BACKEND !== 's3' && given.has('S3_BUCKET'),
+    'S3_BUCKET has no effect without STORAGE_BACKEND s3',
+  );
+  fault(
     [s.MASTER_KEY, s.MASTER_KEY_FILE, s.MASTER_KEY_COMMAND].filter((each) => each !== '').length >
       1,
     'MASTER_KEY, MASTER_KEY_FILE and MASTER_KEY_COMMAND: want one of them at most',

@@ -1,5 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import { asBuilderdError, type BuilderdError, messageOf } from '../../core/errors.ts';
+import { NO_FAILPOINTS, parseFailpoints } from '../../core/failpoint.ts';
 import { Metrics } from '../../builds/metrics/metrics.ts';
 import { type Config, parseConfig, secretsOf } from '../config.ts';
 import type { Io } from '../io.ts';
@@ -9,7 +10,7 @@ import { createRedact } from '../logging/redact.ts';
 import { startTelemetry } from '../telemetry/telemetry.ts';
 import { builderdVersion } from '../version.ts';
 import { RecentErrors } from './recent-errors.ts';
-import { changedSettings } from './reloadable.ts';
+import { changedSettings, isOthersBusiness, RELOADABLE_EVERYWHERE } from './reloadable.ts';
 import { RoleLink } from './role-link.ts';
 import { type FromRole, isRole, type RoleName, type ToRole } from './role-protocol.ts';
 import type { RoleContext, RunningRole } from './running-role.ts';
@@ -64,8 +65,11 @@ async function runUntilStopped(
       metrics: service.metrics,
       log,
     });
+    const { FAILPOINTS: failpoints } = config.settings;
     const context: RoleContext = {
+      role: name,
       config,
+      failpoints: failpoints === '' ? NO_FAILPOINTS : parseFailpoints(failpoints),
       files: first.files,
       ...(first.identity === undefined ? {} : { identity: first.identity }),
       log,
@@ -87,7 +91,7 @@ async function runUntilStopped(
       await Promise.race([
         aborted(stop.signal),
         role.failed,
-        obey(orders, { role, link, service, config }).then(() => stop.abort('supervisor')),
+        obey(orders, { name, role, link, service, config }).then(() => stop.abort('supervisor')),
       ]);
       log.info({ role: name }, 'Stopping the role');
     } finally {
@@ -170,6 +174,7 @@ function openService(name: RoleName, config: Config): Service {
 }
 
 interface Obeying {
+  readonly name: RoleName;
   readonly role: RunningRole;
   readonly link: RoleLink;
   readonly service: Service;
@@ -179,24 +184,26 @@ interface Obeying {
 /** Takes reloads one after the other until the supervisor is gone. */
 async function obey(
   orders: AsyncGenerator<ToRole>,
-  { role, link, service, config }: Obeying,
+  { name, role, link, service, config }: Obeying,
 ): Promise<void> {
   let current = config;
   for await (const order of orders) {
     if (order.kind !== 'reload') continue;
     try {
       const next = parseConfig(order.environment);
-      const applied = new Set<string>(await role.reload(next, order.files));
       const changed = changedSettings(current, next);
+      const taken = new Set<string>([
+        ...(await role.reload(next, order.files)),
+        ...RELOADABLE_EVERYWHERE,
+      ]);
+      const applied = changed.filter((each) => taken.has(each));
       service.log.setLevel(next.settings.LOG_LEVEL);
-      if (changed.includes('LOG_LEVEL')) applied.add('LOG_LEVEL');
-      if (changed.includes('SHUTDOWN_TIMEOUT')) applied.add('SHUTDOWN_TIMEOUT');
       service.sink.reopen();
       service.replace(next);
       current = next;
       service.metrics.configReloaded('applied');
-      const pending = changed.filter((name) => !applied.has(name));
-      link.report({ kind: 'reloaded', applied: [...applied], pending });
+      const pending = changed.filter((each) => !taken.has(each) && !isOthersBusiness(name, each));
+      link.report({ kind: 'reloaded', applied, pending });
     } catch (reason) {
       service.metrics.configReloaded('refused');
       service.log.error({ err: reason }, 'Cannot reload the settings: the old ones stay');
