@@ -79,10 +79,18 @@ export const BuildSpecSchema = Type.Object(
             }),
           ),
           sizeBytes: Type.Optional(
-            Type.Integer({ minimum: 0, maximum: 2 ** 50, description: 'Size of the ext4 disk; smallest that fits when absent.' }),
+            Type.Integer({
+              minimum: 0,
+              maximum: 2 ** 50,
+              description: 'Size of the ext4 disk; smallest that fits when absent.',
+            }),
           ),
           extraBytes: Type.Optional(
-            Type.Integer({ minimum: 0, maximum: 2 ** 50, description: 'Free space beyond the content.' }),
+            Type.Integer({
+              minimum: 0,
+              maximum: 2 ** 50,
+              description: 'Free space beyond the content.',
+            }),
           ),
           label: Type.Optional(text(16, 'ext4 volume label.')),
           journal: Type.Optional(Type.Boolean()),
@@ -104,9 +112,17 @@ export const BuildSpecSchema = Type.Object(
     labels: Type.Optional(
       Type.Record(Type.String({ pattern: '^[A-Za-z0-9._/-]{1,128}$' }), text(1024, 'Value.'), {
         maxProperties: 64,
+        // Without it, a key that does not match may hold anything.
+        additionalProperties: false,
       }),
     ),
-    priority: Type.Optional(Type.Integer({ minimum: -100, maximum: 100, description: 'Within the tenant; higher first.' })),
+    priority: Type.Optional(
+      Type.Integer({
+        minimum: -100,
+        maximum: 100,
+        description: 'Within the tenant; higher first.',
+      }),
+    ),
     timeoutSeconds: Type.Optional(Type.Integer({ minimum: 1, maximum: 86_400 })),
   },
   { ...strict, $id: 'BuildSpec', description: 'What to build, and into what.' },

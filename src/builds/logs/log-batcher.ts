@@ -80,7 +80,26 @@ export class LogBatcher {
 
   /** Something of ours that is always kept; nothing in it is masked. */
   addMarker(message: string, metadata: Readonly<Record<string, string>>): void {
-    this.#push({ time: this.#now(), level: 'warn', component: 'service', message, metadata }, true);
+    const entry = {
+      time: this.#now(),
+      level: 'warn',
+      component: 'service',
+      message,
+      metadata,
+    } as const;
+    this.#lines.push(this.#line(entry, true));
+  }
+
+  /** A border before all that waits. */
+  addFirst(message: string, metadata: Readonly<Record<string, string>>): void {
+    const entry = {
+      time: this.#now(),
+      level: 'info',
+      component: 'service',
+      message,
+      metadata,
+    } as const;
+    this.#lines.unshift(this.#line(entry, true));
   }
 
   /**
@@ -160,25 +179,26 @@ export class LogBatcher {
     const cut = clipped.cutBytes + Buffer.byteLength(message.slice(lineBytes));
     if (cut > 0) this.#droppedBytes += cut;
     const { time, level } = entry;
-    this.#push(
+    const line = this.#line(
       {
         time: Number.isFinite(time) ? Math.trunc(time) : this.#now(),
         level,
-        component: clipText(readableText(entry.component), MAX_COMPONENT).text,
+        component: this.#safe(entry.component, MAX_COMPONENT),
         message:
           cut > 0 ? `${clipped.text} [${cut} bytes of this line were dropped]` : clipped.text,
         ...(metadata === undefined ? {} : { metadata }),
       },
       false,
     );
+    this.#gate.spend(line.bytes);
+    this.#lines.push(line);
   }
 
-  #push(entry: NewLogEntry, always: boolean): void {
+  #line(entry: NewLogEntry, always: boolean): Line {
     const text = encodeLogLine(entry);
     const bytes = Buffer.byteLength(text);
-    if (!always) this.#gate.spend(bytes);
-    this.#lines.push({ text, bytes, always });
     this.#queuedBytes += bytes;
+    return { text, bytes, always };
   }
 
   #drop(reason: DropReason, bytes: number): void {
@@ -200,12 +220,18 @@ export class LogBatcher {
     metadata: Readonly<Record<string, string>> | undefined,
   ): Readonly<Record<string, string>> | undefined {
     if (metadata === undefined) return undefined;
-    const safe = (text: string): string =>
-      clipText(
-        readableText(this.#mask.applyOnce(text.slice(0, MAX_METADATA_BYTES))),
-        MAX_METADATA_BYTES,
-      ).text;
     const fields = Object.entries(metadata).slice(0, MAX_METADATA);
-    return Object.fromEntries(fields.map(([key, value]) => [safe(key), safe(value)]));
+    return Object.fromEntries(
+      fields.map(([key, value]) => [
+        this.#safe(key, MAX_METADATA_BYTES),
+        this.#safe(value, MAX_METADATA_BYTES),
+      ]),
+    );
+  }
+
+  /** For short texts that continue nothing. */
+  #safe(text: string, maxBytes: number): string {
+    const head = text.slice(0, maxBytes);
+    return clipText(readableText(this.#mask.applyOnce(head)), maxBytes).text;
   }
 }

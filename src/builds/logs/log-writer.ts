@@ -80,12 +80,6 @@ class BatchingLogWriter implements LogWriter {
       nowMs: Date.now,
       monotonicMs: () => performance.now(),
     });
-    if (fence.attempt > 1) {
-      this.#batcher.addMarker(`Attempt ${fence.attempt} begins`, {
-        attempt: String(fence.attempt),
-      });
-      this.#schedule();
-    }
   }
 
   write(entry: NewLogEntry): void {
@@ -148,7 +142,7 @@ class BatchingLogWriter implements LogWriter {
   async #pump(): Promise<void> {
     try {
       while (this.#fault === undefined && !this.#batcher.isEmpty) {
-        this.#position ??= await this.#retried(() => readLogPosition(this.#database, this.#fence));
+        this.#position ??= await this.#begin();
         this.#batcher.closeGap();
         const room = this.#limits.buildBytes - this.#position.bytes;
         const batch = this.#batcher.take(this.#flushBytes, room);
@@ -160,12 +154,23 @@ class BatchingLogWriter implements LogWriter {
     }
   }
 
+  /** Finds the end of the log, and puts the border there if an earlier attempt wrote before it. */
+  async #begin(): Promise<LogPosition> {
+    const position = await this.#retried(() => readLogPosition(this.#database, this.#fence));
+    const { attempt } = this.#fence;
+    if (position.entries > 0 && !position.begun) {
+      this.#batcher.addFirst(`Attempt ${attempt} begins`, { attempt: String(attempt) });
+    }
+    return position;
+  }
+
   async #append(position: LogPosition, batch: LogBatch): Promise<void> {
     const segment = { firstEntry: position.entries, ...batch };
     await this.#retried((signal) =>
       this.#database.transaction((tx) => appendSegment(tx, this.#fence, segment), { signal }),
     );
     this.#position = {
+      begun: true,
       entries: position.entries + batch.entries,
       bytes: position.bytes + batch.data.length,
     };

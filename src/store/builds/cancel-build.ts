@@ -5,7 +5,7 @@ import type { Db } from '../database.ts';
 import { appendEvent } from '../events/append-event.ts';
 import { addUsage } from '../usage/add-usage.ts';
 import type { BuildRecord } from './build-record.ts';
-import { findBuild } from './find-build.ts';
+import { lockBuild } from './find-build.ts';
 
 /**
  * `cancelled`: it waited and is over now. `requested`: its executor is told. `noted`: it was before.
@@ -23,7 +23,7 @@ export async function cancelBuild(
   tenantId: TenantId,
   id: BuildId,
 ): Promise<CancelOutcome | undefined> {
-  const build = await findBuild(tx, tenantId, id, { lock: true });
+  const build = await lockBuild(tx, tenantId, id);
   if (build === undefined) return undefined;
   if (isTerminal(build.state)) return 'over';
   if (build.state === 'pending') {

@@ -3,7 +3,7 @@ import type { BuildId, TenantId } from '../../core/ids.ts';
 import type { Db } from '../database.ts';
 import { appendEvent } from '../events/append-event.ts';
 import { cancelBuild } from './cancel-build.ts';
-import { findBuild } from './find-build.ts';
+import { lockBuild } from './find-build.ts';
 
 /** `running`: refused, nothing changed. `stopping`: out of sight, its executor is told to stop. */
 export type DeleteOutcome = 'deleted' | 'stopping' | 'running';
@@ -19,7 +19,7 @@ export async function deleteBuild(
   id: BuildId,
   { force }: { readonly force: boolean },
 ): Promise<DeleteOutcome | undefined> {
-  const build = await findBuild(tx, tenantId, id, { lock: true });
+  const build = await lockBuild(tx, tenantId, id);
   if (build === undefined) return undefined;
   const runs = !isTerminal(build.state) && build.state !== 'pending';
   if (runs && !force) return 'running';

@@ -1,24 +1,38 @@
 import type { BuildId, TenantId } from '../../core/ids.ts';
 import type { Db } from '../database.ts';
+import { findTenantById } from '../tenants/find-tenant.ts';
 import { type BuildRecord, parseBuildRow } from './build-record.ts';
 
-/** A build of this tenant. With `lock`, its row stays as it is until the transaction ends. */
+/** A build of this tenant. */
 export async function findBuild(
   db: Db,
   tenantId: TenantId,
   id: BuildId,
-  { lock = false }: { readonly lock?: boolean } = {},
 ): Promise<BuildRecord | undefined> {
-  const query = db.k
+  const row = await ownBuild(db, tenantId, id).executeTakeFirst();
+  return row === undefined ? undefined : parseBuildRow({ ...row });
+}
+
+/**
+ * A build of this tenant that nobody else changes until the transaction ends. The tenant's row is
+ * locked first, as by everyone who writes both, so that two never wait for each other.
+ */
+export async function lockBuild(
+  tx: Db,
+  tenantId: TenantId,
+  id: BuildId,
+): Promise<BuildRecord | undefined> {
+  await findTenantById(tx, tenantId, { lock: true });
+  const query = ownBuild(tx, tenantId, id);
+  // SQLite's transactions are alone from their first statement on.
+  const row = await (tx.dialect === 'postgres' ? query.forUpdate() : query).executeTakeFirst();
+  return row === undefined ? undefined : parseBuildRow({ ...row });
+}
+
+const ownBuild = (db: Db, tenantId: TenantId, id: BuildId) =>
+  db.k
     .selectFrom('builds')
     .selectAll()
     .where('id', '=', id)
     .where('tenant_id', '=', tenantId)
     .where('deleted_at', 'is', null);
-  // SQLite's transactions are alone from their first statement on.
-  const row = await (lock && db.dialect === 'postgres'
-    ? query.forUpdate()
-    : query
-  ).executeTakeFirst();
-  return row === undefined ? undefined : parseBuildRow({ ...row });
-}

@@ -14,6 +14,8 @@ export interface LogPosition {
   readonly entries: number;
   /** Bytes of all segments so far. */
   readonly bytes: number;
+  /** This attempt has written before: a writer was closed and opened again. */
+  readonly begun: boolean;
 }
 
 export interface NewSegment {
@@ -35,9 +37,18 @@ export async function readLogPosition(db: Db, fence: LogFence): Promise<LogPosit
     .where('owner', '=', fence.owner)
     .executeTakeFirst();
   if (row === undefined) throw lost(fence);
+  const last = await db.k
+    .selectFrom('log_segments')
+    .select('attempt')
+    .where('build_id', '=', fence.buildId)
+    .orderBy('first_entry', 'desc')
+    .limit(1)
+    .executeTakeFirst();
   return {
     entries: readInteger(row.log_entries, 'builds.log_entries'),
     bytes: readInteger(row.log_bytes, 'builds.log_bytes'),
+    begun:
+      last !== undefined && readInteger(last.attempt, 'log_segments.attempt') === fence.attempt,
   };
 }
 
