@@ -129,6 +129,25 @@ forEachDatabase((name, openTestDatabase) => {
     );
   });
 
+  test(`${name}: a dry run checks and answers like an update, and writes nothing`, async () => {
+    await using opened = await openTestDatabase();
+    const services = testServices(opened.database);
+    const ref = await services.tenant('acme');
+    const before = await services.tenants.get(ref, inTime());
+    const dry = { ...inTime(), dryRun: true };
+    const change = { tier: 'pro', overrides: { weight: 7 } } as const;
+    const view = await services.tenants.update(OPERATOR, ref, change, dry);
+    assert.deepEqual([view.tier, view.quotas.weight, view.quotas.maxDailyBuilds], ['pro', 7, 100]);
+    await assert.rejects(services.tenants.update(OPERATOR, ref, change, { ...dry, ifVersion: 9 }), {
+      code: 'api.conflict',
+    });
+    await assert.rejects(services.tenants.update(callerOf('acme'), ref, change, dry), {
+      code: 'api.forbidden',
+    });
+    assert.deepEqual(await services.tenants.get(ref, inTime()), before);
+    assert.deepEqual(await services.events.read(ref, { after: 0, limit: 9, ...inTime() }), []);
+  });
+
   test(`${name}: of two operators with the same version, one wins`, async () => {
     await using opened = await openTestDatabase();
     const second = await opened.open();

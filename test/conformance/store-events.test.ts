@@ -89,6 +89,45 @@ forEachDatabase((name, openTestDatabase) => {
     stop.abort();
   });
 
+  test(`${name}: followers of many tenants are told of their own events only`, async () => {
+    await using opened = await openTestDatabase();
+    const services = testServices(opened.database);
+    const signal = AbortSignal.timeout(30_000);
+    const tenants = [
+      await services.tenant('a'),
+      await services.tenant('b'),
+      await services.tenant('c'),
+    ];
+    const first = async (tenant: TenantRef): Promise<unknown> => {
+      for await (const batch of services.events.follow(tenant, { after: 0, signal })) {
+        return batch.map((event) => event.data['nth']);
+      }
+      return 'nothing';
+    };
+    const firsts = tenants.map(first);
+    for (const [nth, tenant] of tenants.entries()) await append(opened.database, tenant, nth);
+    assert.deepEqual(await Promise.all(firsts), [[0], [1], [2]]);
+  });
+
+  test(`${name}: a follower passes over what retention has taken`, async () => {
+    await using opened = await openTestDatabase();
+    const services = testServices(opened.database);
+    const a = await services.tenant('a');
+    for (let nth = 1; nth <= 3; nth += 1) await append(opened.database, a, nth);
+    await pruneEvents(opened.database, { olderThanMs: -60_000 });
+    const signal = AbortSignal.timeout(30_000);
+    const batches = services.events.follow(a, { after: 1, signal })[Symbol.asyncIterator]();
+    const next = batches.next();
+    await append(opened.database, a, 4);
+    const { value } = await next;
+    assert.ok(value !== undefined);
+    assert.deepEqual(
+      value.map((event) => event.seq),
+      [4],
+    );
+    await batches.return?.();
+  });
+
   test(`${name}: follow() ends with its signal and gives its place back`, async () => {
     await using opened = await openTestDatabase();
     const services = testServices(opened.database);

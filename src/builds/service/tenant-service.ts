@@ -106,7 +106,10 @@ export interface TenantService {
     call: Call,
   ): Promise<TenantView>;
   get(tenant: TenantRef, call: Call): Promise<TenantView>;
-  /** `ifVersion` from If-Match: `api.conflict` when it changed meanwhile. `null` in overrides removes one. */
+  /**
+   * `ifVersion` from If-Match: `api.conflict` when it changed meanwhile. `null` in overrides removes
+   * one. `dryRun` checks everything and answers what would be, without a write.
+   */
   update(
     caller: Caller,
     tenant: TenantRef,
@@ -115,7 +118,7 @@ export interface TenantService {
       readonly suspended?: boolean;
       readonly overrides?: { readonly [K in keyof Quotas]?: Quotas[K] | null };
     },
-    options: Call & { readonly ifVersion?: number },
+    options: Call & { readonly ifVersion?: number; readonly dryRun?: boolean },
   ): Promise<TenantView>;
   usage(tenant: TenantRef, call: Call): Promise<UsageView>;
   usageDays(

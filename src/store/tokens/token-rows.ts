@@ -25,7 +25,6 @@ export interface NewToken {
   readonly notAfter?: number;
 }
 
-/** How stale `last_used_at` may be: a write for every request would cost more than it tells. */
 const LAST_USED_STEP_MS = 60_000;
 
 export async function insertToken(tx: Db, token: NewToken): Promise<TokenRecord> {
@@ -56,13 +55,23 @@ export async function insertToken(tx: Db, token: NewToken): Promise<TokenRecord>
   return made;
 }
 
-/** The token that stands for a text and may still be used. */
-export async function findLiveToken(db: Db, text: string): Promise<TokenRecord | undefined> {
+/**
+ * The token that stands for a text and may still be used. `isUseNoted` says whether `last_used_at`
+ * is fresh enough: a write for each request would cost more than it tells.
+ */
+export async function findLiveToken(
+  db: Db,
+  text: string,
+): Promise<{ readonly token: TokenRecord; readonly isUseNoted: boolean } | undefined> {
   const row = await selectTokens(db)
+    .select(db.now.as('now'))
     .where('tokens.hash', '=', hashToken(text))
     .where(isLive(db))
     .executeTakeFirst();
-  return row === undefined ? undefined : parseTokenRow({ ...row });
+  if (row === undefined) return undefined;
+  const token = parseTokenRow({ ...row });
+  const ageMs = readInteger(row['now'], 'now') - (token.lastUsedAt ?? 0);
+  return { token, isUseNoted: ageMs < LAST_USED_STEP_MS };
 }
 
 /** Whether the text was ever a token here, revoked or not. */
@@ -152,18 +161,11 @@ export async function revokeTokens(tx: Db, token: TokenRecord): Promise<readonly
   return revoked;
 }
 
-/** Notes the use, at most once a minute. */
-export async function touchToken(db: Db, token: TokenRecord): Promise<void> {
+export async function noteTokenUse(db: Db, token: TokenRecord): Promise<void> {
   await db.k
     .updateTable('tokens')
     .set({ last_used_at: db.now })
     .where('id', '=', token.id)
-    .where((eb) =>
-      eb.or([
-        eb('last_used_at', 'is', null),
-        eb('last_used_at', '<', sql<number>`${db.now} - ${sql.lit(LAST_USED_STEP_MS)}`),
-      ]),
-    )
     .execute();
 }
 

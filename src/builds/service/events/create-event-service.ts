@@ -2,6 +2,7 @@ import { BuilderdError } from '../../../core/errors.ts';
 import { readEvents } from '../../../store/events/read-events.ts';
 import type { TenantRef } from '../caller.ts';
 import type { EventService, EventView } from '../event-service.ts';
+import { EventHub } from './event-hub.ts';
 import type { EventServiceOptions } from './event-deps.ts';
 import { followEvents } from './follow-events.ts';
 import { FollowerLimit } from './follower-limit.ts';
@@ -13,6 +14,7 @@ const FOLLOWERS = { perTenant: 100, total: 1000 };
 /** The EventService over a database: any number of processes may have one. */
 export function createEventService(options: EventServiceOptions): EventService {
   const { database } = options;
+  const hub = new EventHub(database);
   const followers = new FollowerLimit(options.followers ?? FOLLOWERS);
 
   async function* follow(
@@ -21,7 +23,7 @@ export function createEventService(options: EventServiceOptions): EventService {
   ): AsyncGenerator<readonly EventView[], void, void> {
     using scope = new DisposableStack();
     scope.use(followers.enter(tenant.id));
-    yield* followEvents(database, tenant.id, from);
+    yield* followEvents(database, hub, tenant.id, from);
   }
 
   return {

@@ -45,7 +45,7 @@ export async function bootstrapOperatorToken(
       const text = given ?? newTokenText();
       if (await isKnownToken(tx, text)) {
         const known = await findLiveToken(tx, text);
-        if (known?.role === 'operator') return { kind: 'present' };
+        if (known?.token.role === 'operator') return { kind: 'present' };
         throw unusable('it was revoked, has expired or is not an operator token');
       }
       const token = await insertToken(tx, {

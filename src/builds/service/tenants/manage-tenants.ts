@@ -82,7 +82,7 @@ export function manageTenants(options: TenantServiceOptions): Part {
       return viewOf(found);
     },
 
-    async update(caller, tenant, change, { signal, ifVersion }) {
+    async update(caller, tenant, change, { signal, ifVersion, dryRun = false }) {
       // Also for the own tenant: a tenant that could raise its tier would have none.
       requireOperator(caller, 'change a tenant');
       const wish = {
@@ -91,9 +91,10 @@ export function manageTenants(options: TenantServiceOptions): Part {
         overrides: parseQuotaChange(change.overrides ?? {}),
       };
       const updated = await database.transaction(
-        (tx) => changeTenant(tx, { caller, tenant, wish, ifVersion, options }),
+        (tx) => changeTenant(tx, { caller, tenant, wish, ifVersion, dryRun, options }),
         { signal },
       );
+      if (dryRun) return viewOf(updated);
       database.ring('control');
       database.ring('queue');
       database.ring('events');
@@ -133,12 +134,14 @@ async function changeTenant(
     tenant,
     wish,
     ifVersion,
+    dryRun,
     options,
   }: {
     readonly caller: Caller;
     readonly tenant: TenantRef;
     readonly wish: TenantWish;
     readonly ifVersion: number | undefined;
+    readonly dryRun: boolean;
     readonly options: TenantServiceOptions;
   },
 ): Promise<TenantRecord> {
@@ -155,6 +158,7 @@ async function changeTenant(
   checkCapacity(effectiveQuotas({ tier, overrides }), wish.overrides, options.hostCapacity);
   const next = { tier, overrides, suspended: wish.suspended ?? before.suspended };
   if (JSON.stringify(auditedOf(before)) === JSON.stringify(auditedOf(next))) return before;
+  if (dryRun) return { ...before, ...next, quotas: effectiveQuotas(next) };
   const after = await updateTenant(tx, before.id, next);
   await writeAudit(tx, caller, {
     tenantId: after.id,

@@ -15,7 +15,7 @@ import {
   insertToken,
   listTokens,
   revokeTokens,
-  touchToken,
+  noteTokenUse,
 } from '../../../store/tokens/token-rows.ts';
 import type { Caller, TenantRef } from '../caller.ts';
 import type { TenantService, TokenView } from '../tenant-service.ts';
@@ -104,10 +104,11 @@ export function manageTokens({ database, log }: TenantServiceOptions): Part {
     async authenticate(secret) {
       // Everything else would be hashed and looked up for nothing.
       if (!isTokenText(secret)) return undefined;
-      const token = await findLiveToken(database, secret);
-      if (token === undefined) return undefined;
+      const found = await findLiveToken(database, secret);
+      if (found === undefined) return undefined;
+      const { token, isUseNoted } = found;
       try {
-        await touchToken(database, token);
+        if (!isUseNoted) await noteTokenUse(database, token);
       } catch (err) {
         // A full or busy database must not lock callers out who only read.
         log.warn({ err }, 'Cannot note the use of a token');
