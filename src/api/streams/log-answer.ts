@@ -49,19 +49,26 @@ export async function openLogBody(
     throw reason;
   }
   const form = request.form;
-  async function* pieces(): AsyncGenerator<string, void, void> {
-    if (form === 'text/event-stream') yield RETRY_FRAME;
-    yield* withHeartbeats(iterator, {
-      first,
-      heartbeatMs: limits.heartbeatMs,
-      heartbeat: form === 'text/event-stream' ? HEARTBEAT : '',
-      write: (batch) => batch.map((entry) => write(form, entry)).join(''),
-    });
-    if (form !== 'text/event-stream') return;
-    const { state } = await builds.get(request.tenant, request.id, { signal });
-    yield eventFrame('end', { state });
+  const writing = {
+    first,
+    heartbeatMs: limits.heartbeatMs,
+    heartbeat: form === 'text/event-stream' ? HEARTBEAT : '',
+    write: (batch: readonly LogEntry[]) => batch.map((entry) => write(form, entry)).join(''),
+  };
+  async function* events(): AsyncGenerator<string, void, void> {
+    yield RETRY_FRAME;
+    try {
+      yield* withHeartbeats(iterator, writing);
+      const { state } = await builds.get(request.tenant, request.id, { signal });
+      yield eventFrame('end', { state });
+    } catch (reason) {
+      // The service closes. Without an `end` event the reader comes back, here or elsewhere;
+      // the other forms have no such word, and are cut rather than looking whole.
+      if (!signal.aborted) throw reason;
+    }
   }
-  return pacedStream(pieces(), {
+  const pieces = form === 'text/event-stream' ? events() : withHeartbeats(iterator, writing);
+  return pacedStream(pieces, {
     stalledMs: limits.stalledMs,
     abort: (reason) => control.abort(reason),
     onEnd,
