@@ -71,15 +71,25 @@ export async function releaseArtifacts(
   return freed;
 }
 
-async function dropUnreferenced(tx: Db, tenantId: TenantId, digest: Digest): Promise<number> {
-  const other = await tx.k
+/** Whether an artifact of any build of the tenant has these bytes. */
+export async function isReferenced(db: Db, tenantId: TenantId, digest: Digest): Promise<boolean> {
+  const row = await db.k
     .selectFrom('build_artifacts')
     .select('build_id')
     .where('tenant_id', '=', tenantId)
     .where('digest', '=', digest)
     .limit(1)
     .executeTakeFirst();
-  if (other !== undefined) return 0;
+  return row !== undefined;
+}
+
+/** Only after `holdStorage`. Gives the bytes that became free: 0 when an artifact still has them. */
+export async function dropUnreferenced(
+  tx: Db,
+  tenantId: TenantId,
+  digest: Digest,
+): Promise<number> {
+  if (await isReferenced(tx, tenantId, digest)) return 0;
   const blob = await findBlob(tx, tenantId, digest);
   if (blob === undefined) return 0;
   await tx.k

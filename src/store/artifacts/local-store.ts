@@ -147,12 +147,13 @@ class LocalStore implements ArtifactStore {
   ): Promise<StoredBlob> {
     // Before the sync, which then makes owner and mode durable as well.
     await this.#io.seal(handle, FILE_MODE, this.#options.owner);
-    const { sizeBytes, assertUnchanged } = await watchStaged(handle);
+    const watched = await watchStaged(handle);
+    const { sizeBytes } = watched;
     const [digest] = await Promise.all([
       hashFile(handle, sizeBytes, this.#hashing(signal)),
       this.#health.sync(handle),
     ]);
-    await assertUnchanged();
+    await watched.assertUnchanged();
     const known = await this.#reusable(tenantId, digest, undefined, signal);
     if (known !== undefined) return known;
     const blob = { digest, sizeBytes, storedBytes: sizeBytes, generation };
@@ -164,10 +165,11 @@ class LocalStore implements ArtifactStore {
     { tenantId, signal }: Call & { readonly tenantId: TenantId },
   ): Promise<StoredBlob> {
     const key = await requireKeys(this.#options.keys).current(tenantId, { signal });
-    const { sizeBytes, assertUnchanged } = await watchStaged(handle);
+    const watched = await watchStaged(handle);
+    const { sizeBytes } = watched;
     if (await this.#options.index.hasSize(tenantId, sizeBytes, { signal })) {
       const digest = await hashFile(handle, sizeBytes, this.#hashing(signal));
-      await assertUnchanged();
+      await watched.assertUnchanged();
       const known = await this.#reusable(tenantId, digest, key.id, signal);
       if (known !== undefined) return known;
     }
@@ -180,7 +182,7 @@ class LocalStore implements ArtifactStore {
     const unclosed = { next: () => reading.next(), close: async () => undefined };
     const plain = hashing(unclosed, this.#options.addon);
     const digest = async (): Promise<Digest> => {
-      await assertUnchanged();
+      await watched.assertUnchanged();
       return plain.digest();
     };
     try {
