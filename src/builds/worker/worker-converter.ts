@@ -44,7 +44,7 @@ const GIB = 1024 ** 3;
 const PROCESSES = 64;
 const TMP_BYTES = 4 * MIB;
 /** Between a worker's last word and its end. */
-const ENDING_MS = 5000;
+const ENDING_MS = 2000;
 const ROOT = path.resolve(import.meta.dirname, '../../..');
 
 /**
@@ -150,20 +150,23 @@ async function attend(
   { nowMs, log }: WorkerConverterOptions,
 ): Promise<Attended> {
   let ending: NodeJS.Timeout | undefined;
+  const awaitEnd = (): void => {
+    ending ??= setTimeout(() => worker.stop(), ENDING_MS);
+  };
   const onAbort = (): void => worker.stop();
   call.signal.addEventListener('abort', onAbort, { once: true });
   if (call.signal.aborted) worker.stop();
   try {
     const answer = await readAnswers(worker.answers, {
       onProgress: call.onProgress,
-      onAnswered: () => {
-        ending = setTimeout(() => worker.stop(), ENDING_MS);
-      },
+      onAnswered: awaitEnd,
       nowMs,
     }).catch((reason: unknown) => {
       worker.stop();
       return { kind: 'fault' as const, reason };
     });
+    // A channel that is closed is a last word too.
+    awaitEnd();
     const { start, end } = await worker.ended;
     throwIfAborted(call.signal, 'convert the image');
     if (answer.kind === 'fault') {
