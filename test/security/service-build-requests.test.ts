@@ -267,7 +267,11 @@ function invalid(reason: unknown): boolean {
 }
 
 function shown(reason: unknown): unknown {
-  return reason instanceof Error
-    ? { ...reason, message: reason.message, stack: reason.stack }
-    : reason;
+  if (!isBuilderdError(reason)) return reason;
+  return {
+    code: reason.code,
+    message: reason.message,
+    stack: reason.stack,
+    details: reason.details,
+  };
 }
