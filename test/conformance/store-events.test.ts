@@ -5,6 +5,7 @@ import { pruneEvents } from '../../src/store/events/prune-events.ts';
 import { readEvents } from '../../src/store/events/read-events.ts';
 import type { Database } from '../../src/store/database.ts';
 import type { TenantRef } from '../../src/builds/service/caller.ts';
+import type { EventView } from '../../src/builds/service/event-service.ts';
 import { callerOf } from '../fixtures/callers.ts';
 import { forEachDatabase } from '../fixtures/databases.ts';
 import { inTime, testServices } from '../fixtures/services.ts';
@@ -120,9 +121,9 @@ forEachDatabase((name, openTestDatabase) => {
     const next = batches.next();
     await append(opened.database, a, 4);
     const { value } = await next;
-    assert.ok(value !== undefined);
+    const batch: readonly EventView[] = value;
     assert.deepEqual(
-      value.map((event) => event.seq),
+      batch.map((event) => event.seq),
       [4],
     );
     await batches.return?.();
