@@ -11,6 +11,7 @@ import type { EventService } from '../builds/service/event-service.ts';
 import type { TenantService } from '../builds/service/tenant-service.ts';
 import type { TenantName } from '../core/ids.ts';
 import type { Log } from '../core/log.ts';
+import type { Tracing } from '../core/tracing.ts';
 import type { ApiLimits } from './api-limits.ts';
 import type { VerifyJwt } from './auth/bearer.ts';
 import type { TlsSettings } from './server/tls-settings.ts';
@@ -76,6 +77,8 @@ export interface ApiOptions {
   /** Addresses or CIDRs of load balancers whose X-Forwarded-For is believed. */
   readonly trustedProxies?: readonly string[];
   readonly observer?: ApiObserver;
+  /** Default: nothing is traced. */
+  readonly tracing?: Tracing;
   /** More routes behind the same gate: RPC. */
   readonly extensions?: readonly RouteExtension[];
   /** Monotonic milliseconds; for tests. */

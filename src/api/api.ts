@@ -1,6 +1,7 @@
 import fastify from 'fastify';
 import { BuilderdError } from '../core/errors.ts';
 import { newId } from '../core/ids.ts';
+import { NO_TRACING } from '../core/tracing.ts';
 import { DEFAULT_API_LIMITS } from './api-limits.ts';
 import type { Api, ApiApp, ApiContext, ApiOptions } from './api-options.ts';
 import { AddressLimits } from './auth/address-limits.ts';
@@ -17,6 +18,9 @@ import { createFrontServer, type FrontServer } from './server/front-server.ts';
 import { answerParserFault } from './server/parser-faults.ts';
 import { proxyTest } from './server/trusted-proxies.ts';
 import { StreamPlaces } from './streams/stream-places.ts';
+
+/** Between two looks for connections that became idle while the service closes. */
+const GO_AWAY_MS = 50;
 
 /**
  * The API, ready to listen. Throws `config.invalid` for settings that do not fit together, such as
@@ -95,6 +99,7 @@ export async function createApi(options: ApiOptions): Promise<Api> {
     closing: closing.signal,
     log: options.log,
     observer: options.observer,
+    tracing: options.tracing ?? NO_TRACING,
     hygiene: {
       urlBytes: limits.urlBytes,
       allowedHosts: new Set(options.allowedHosts ?? (isDevelopment ? [] : ['*'])),
@@ -124,10 +129,13 @@ function serve(
   const close = async ({ graceMs }: { readonly graceMs: number }): Promise<void> => {
     closing.abort(new BuilderdError('service.unavailable', 'Cannot go on: the service is closing'));
     const cut = setTimeout(() => made.destroy(), graceMs);
+    // A kept-alive connection is idle only when its last answer is out.
+    const ask = setInterval(() => made.goAway(), GO_AWAY_MS);
     made.goAway();
     try {
       await app.close();
     } finally {
+      clearInterval(ask);
       clearTimeout(cut);
       made.destroy();
     }

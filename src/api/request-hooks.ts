@@ -1,6 +1,7 @@
 import type { FastifyRequest, RouteOptions } from 'fastify';
 import { BuilderdError } from '../core/errors.ts';
 import type { Log } from '../core/log.ts';
+import type { Tracing } from '../core/tracing.ts';
 import type { ApiLimits } from './api-limits.ts';
 import type { ApiApp, ApiObserver } from './api-options.ts';
 import type { Gate } from './auth/gate.ts';
@@ -17,18 +18,20 @@ export interface RequestHookOptions {
   readonly closing: AbortSignal;
   readonly log: Log;
   readonly observer: ApiObserver | undefined;
+  readonly tracing: Tracing;
   readonly nowMs: () => number;
 }
 
 /** What happens to every request around its handler, whatever route it has. */
 export function addRequestHooks(app: ApiApp, options: RequestHookOptions): void {
-  const { gate, limits, hygiene, closing, log, observer, nowMs } = options;
+  const { gate, limits, hygiene, closing, log, observer, tracing, nowMs } = options;
   app.decorateRequest('state');
   refuseUnguardedRoutes(app);
 
   app.addHook('onRequest', async (request, reply) => {
     request.state = new RequestState({ reply, closing, callMs: limits.callMs, nowMs });
     const guard = request.routeOptions.config.guard;
+    if (guard?.unmetered !== true) beginSpan(request, tracing);
     setAnswerHeaders(request, reply, hygiene);
     refuseUnclean(request, hygiene, guard?.unmetered === true);
     await gate.pass(request, guard);
@@ -72,6 +75,7 @@ export function addRequestHooks(app: ApiApp, options: RequestHookOptions): void 
       durationMs: Math.round(nowMs() - request.state.startedAt),
     };
     observer?.requestDone(facts);
+    endSpan(request, facts);
     if (request.routeOptions.config.guard?.unmetered === true) return;
     const { tenant, caller } = request.state;
     log.info(
@@ -87,6 +91,27 @@ export function addRequestHooks(app: ApiApp, options: RequestHookOptions): void 
 
   app.setErrorHandler((reason, request, reply) => answerFault(reason, request, reply, log));
   app.setNotFoundHandler((request, reply) => answerFault(notFound(), request, reply, log));
+}
+
+/** From here on the request's own span is what everything it starts belongs to. */
+function beginSpan(request: FastifyRequest, tracing: Tracing): void {
+  const parent = request.headers['traceparent'];
+  const span = tracing.span('request', {
+    parent: typeof parent === 'string' ? parent : undefined,
+    fields: { 'http.request.method': request.method },
+  });
+  if (span.traceParent === undefined) return;
+  request.headers['traceparent'] = span.traceParent;
+  request.state.span = span;
+}
+
+function endSpan(
+  { state: { span } }: FastifyRequest,
+  { route, status }: { readonly route: string; readonly status: number },
+): void {
+  if (span === undefined) return;
+  span.set({ 'http.route': route, 'http.response.status_code': status });
+  span[Symbol.dispose]();
 }
 
 /** A route that nobody thought about is open to nobody: the start fails. */

@@ -1,6 +1,7 @@
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import type { Caller, TenantRef } from '../../builds/service/caller.ts';
 import { BuilderdError } from '../../core/errors.ts';
+import type { Span } from '../../core/tracing.ts';
 
 export interface RequestStateOptions {
   readonly reply: FastifyReply;
@@ -20,6 +21,7 @@ export class RequestState {
   #stream: AbortController | undefined;
   caller: Caller | undefined;
   tenant: TenantRef | undefined;
+  span: Span | undefined;
 
   constructor(options: RequestStateOptions) {
     this.#options = options;

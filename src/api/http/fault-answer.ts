@@ -20,9 +20,22 @@ export function answerFault(
   const retryAfter = retryAfterOf(fault, problem.status);
   if (retryAfter !== undefined) reply.header('retry-after', retryAfter);
   if (problem.status === 401) reply.header('www-authenticate', 'Bearer realm="builderd"');
-  reply.removeHeader('content-length');
-  return reply.code(problem.status).type('application/problem+json').send(JSON.stringify(problem));
+  for (const name of OF_THE_ANSWER) reply.removeHeader(name);
+  reply.header('cache-control', 'no-store');
+  // As bytes: the framework would add a charset, which this type does not have.
+  const body = Buffer.from(JSON.stringify(problem));
+  return reply.code(problem.status).type('application/problem+json').send(body);
 }
+
+/** Headers that a handler may have set for an answer that the problem now takes the place of. */
+const OF_THE_ANSWER = [
+  'accept-ranges',
+  'content-digest',
+  'content-disposition',
+  'content-length',
+  'etag',
+  'repr-digest',
+];
 
 /** The framework's own faults, as ours. */
 export function faultOf(reason: unknown): BuilderdError {
