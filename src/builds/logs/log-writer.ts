@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import { asBuilderdError, type BuilderdError, isBuilderdError } from '../../core/errors.ts';
+import { asBuilderdError, BuilderdError, isBuilderdError } from '../../core/errors.ts';
 import type { Log } from '../../core/log.ts';
 import type { Database } from '../../store/database.ts';
 import {
@@ -106,7 +106,14 @@ class BatchingLogWriter implements LogWriter {
 
   async #drain(signal: AbortSignal): Promise<void> {
     clearTimeout(this.#timer);
-    const stop = (): void => this.#life.abort(signal.reason);
+    const stop = (): void => {
+      const fact = 'the database did not take it in time';
+      this.#life.abort(
+        new BuilderdError('database.unavailable', `Cannot write the log of the build: ${fact}`, {
+          cause: signal.reason,
+        }),
+      );
+    };
     signal.addEventListener('abort', stop, { once: true });
     if (signal.aborted) stop();
     try {

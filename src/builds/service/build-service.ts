@@ -48,7 +48,9 @@ export interface ByteRange {
 export interface BuildService {
   /**
    * One transaction: idempotency key, quotas, row, event. Throws `quota.exceeded`, `quota.denied`,
-   * `api.invalid`, `not_supported`, `api.conflict` (key in use for another body: 422 `api.invalid`).
+   * `api.invalid`, `source.invalid`, `not_supported`, `api.forbidden` (tenant suspended),
+   * `api.key_reused` (idempotency key of another request), `api.conflict` (its build was deleted).
+   * Quota faults tell `quotaType`, `current`, `limit` and maybe `retryAfterSeconds` in their details.
    */
   create(
     caller: Caller,
@@ -78,7 +80,11 @@ export interface BuildService {
     id: BuildId,
     options: Call & { readonly from: number; readonly limit: number },
   ): Promise<{ readonly entries: readonly LogEntry[]; readonly ended: boolean }>;
-  /** Batches as they come, until the build ends. Throws `api.too_many` beyond the follower limits. */
+  /**
+   * Batches as they come, until the build ends; ends quietly with the signal. The call itself takes
+   * a follower's place and throws `api.too_many` beyond the limits; iteration, or the signal, gives
+   * it back. The first `next()` throws `api.not_found`.
+   */
   followLog(
     tenant: TenantRef,
     id: BuildId,

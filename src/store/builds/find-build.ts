@@ -1,6 +1,5 @@
 import type { BuildId, TenantId } from '../../core/ids.ts';
 import type { Db } from '../database.ts';
-import { findTenantById } from '../tenants/find-tenant.ts';
 import { type BuildRecord, parseBuildRow } from './build-record.ts';
 
 /** A build of this tenant. */
@@ -14,15 +13,14 @@ export async function findBuild(
 }
 
 /**
- * A build of this tenant that nobody else changes until the transaction ends. The tenant's row is
- * locked first, as by everyone who writes both, so that two never wait for each other.
+ * A build of this tenant that nobody else changes until the transaction ends. Rows are locked in
+ * the order of the queue: build, then tenant (events), so that two never wait for each other.
  */
 export async function lockBuild(
   tx: Db,
   tenantId: TenantId,
   id: BuildId,
 ): Promise<BuildRecord | undefined> {
-  await findTenantById(tx, tenantId, { lock: true });
   const query = ownBuild(tx, tenantId, id);
   // SQLite's transactions are alone from their first statement on.
   const row = await (tx.dialect === 'postgres' ? query.forUpdate() : query).executeTakeFirst();

@@ -1,5 +1,4 @@
 import { sql } from 'kysely';
-import { ACTIVE_STATES } from '../../core/build-state.ts';
 import type { BuildId, TenantId } from '../../core/ids.ts';
 import type { Db } from '../database.ts';
 import { readInteger, readJson, readText } from '../row-values.ts';
@@ -29,14 +28,13 @@ export async function readQueueFacts(
   tenantId: TenantId,
   waiting: readonly BuildId[],
 ): Promise<QueueFacts> {
-  const held = db.k.selectFrom('builds').where('state', 'in', [...ACTIVE_STATES]);
+  const held = db.k.selectFrom('builds').where('owner', 'is not', null);
   const own = await held
     .select((eb) => [eb.fn.countAll().as('running'), db.now.as('now')])
     .where('tenant_id', '=', tenantId)
     .executeTakeFirstOrThrow();
   const byHost = await held
     .select((eb) => ['host', eb.fn.countAll().as('running')])
-    .where('owner', 'is not', null)
     .groupBy('host')
     .execute();
   const runningOn = new Map(byHost.map((row) => [row.host, readInteger(row.running, 'count')]));
@@ -70,7 +68,7 @@ async function positions(
         .selectFrom('builds')
         .select(['id', sql`row_number() over (order by priority desc, id)`.as('place')])
         .where('tenant_id', '=', tenantId)
-        .where('state', '=', 'pending')
+        .where('state', '=', sql.lit('pending'))
         .as('queue'),
     )
     .select(['id', 'place'])

@@ -303,6 +303,12 @@ const INDEXES: readonly {
   { name: 'tokens_hash', table: 'tokens', columns: ['hash'], unique: true },
   { name: 'tokens_tenant', table: 'tokens', columns: ['tenant_id'] },
   { name: 'builds_list', table: 'builds', columns: ['tenant_id', 'id'] },
+  {
+    name: 'builds_visible',
+    table: 'builds',
+    columns: ['tenant_id', 'state', 'id'],
+    where: 'deleted_at is null',
+  },
   { name: 'builds_all', table: 'builds', columns: ['state', 'id'] },
   {
     name: 'builds_queued',

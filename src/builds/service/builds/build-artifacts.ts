@@ -11,15 +11,18 @@ import type { Database } from '../../../store/database.ts';
 import type { ByteRange, Call } from '../build-service.ts';
 import type { TenantRef } from '../caller.ts';
 import type { ArtifactView } from '../views.ts';
+import type { ServedBytes } from './served-bytes.ts';
 
 /** The artifacts of builds that the caller has found to be the tenant's. */
 export class BuildArtifacts {
   readonly #database: Database;
   readonly #store: Pick<ArtifactStore, 'open'>;
+  readonly #served: ServedBytes;
 
-  constructor(database: Database, store: Pick<ArtifactStore, 'open'>) {
+  constructor(database: Database, store: Pick<ArtifactStore, 'open'>, served: ServedBytes) {
     this.#database = database;
     this.#store = store;
+    this.#served = served;
   }
 
   async list(id: BuildId): Promise<readonly ArtifactView[]> {
@@ -46,7 +49,8 @@ export class BuildArtifacts {
     const digest = parseDigest(artifact.digest, 'build_artifacts.digest');
     const blob = await requireBlob(this.#database, tenant.id, digest);
     const options = range === undefined ? { signal } : { signal, range };
-    return { artifact, body: await this.#store.open(tenant.id, blob, options) };
+    const body = await this.#store.open(tenant.id, blob, options);
+    return { artifact, body: this.#served.count(tenant.id, body) };
   }
 }
 

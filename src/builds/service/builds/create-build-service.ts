@@ -1,3 +1,4 @@
+import { isTerminal } from '../../../core/build-state.ts';
 import { BuilderdError } from '../../../core/errors.ts';
 import { throwIfAborted } from '../../../core/scope.ts';
 import { writeAudit } from '../../../store/audit/write-audit.ts';
@@ -17,6 +18,7 @@ import { openCursor, signCursor } from './cursor.ts';
 import { parseListFilter } from './list-filter.ts';
 import { assertMayChange } from './may-change.ts';
 import { noSuchBuild, requireBuild } from './require-build.ts';
+import { ServedBytes } from './served-bytes.ts';
 import type { BuildServiceOptions } from './service-options.ts';
 
 const MAX_READ = 1000;
@@ -26,7 +28,8 @@ export function createBuildService(options: BuildServiceOptions): BuildService &
   const reader = new LogReader(database, options.artifacts);
   const limits = options.followers ?? FOLLOWER_LIMITS;
   const followers = new LogFollowers({ database, reader, limits, log });
-  const artifacts = new BuildArtifacts(database, options.artifacts);
+  const served = new ServedBytes(database, log);
+  const artifacts = new BuildArtifacts(database, options.artifacts, served);
   const cursorKey = secrets.deriveKey('cursors of build lists');
 
   return {
@@ -104,7 +107,7 @@ export function createBuildService(options: BuildServiceOptions): BuildService &
     async readLog(tenant, id, { from, limit, signal }) {
       assertEntryNumber(from);
       const build = await requireBuild(database, tenant, id);
-      const over = build.finishedAt !== undefined;
+      const over = isTerminal(build.state);
       if (from >= build.logEntries) return { entries: [], ended: over };
       const range = { from, limit: Math.min(Math.max(1, limit), MAX_READ) };
       const entries = await reader.read(tenant.id, id, range, { signal });
@@ -129,7 +132,10 @@ export function createBuildService(options: BuildServiceOptions): BuildService &
 
     stats: (tenant, period, call) => buildStats(database, tenant, period, call),
 
-    [Symbol.asyncDispose]: () => followers[Symbol.asyncDispose](),
+    async [Symbol.asyncDispose]() {
+      await followers[Symbol.asyncDispose]();
+      await served[Symbol.asyncDispose]();
+    },
   };
 }
 
