@@ -119,7 +119,7 @@ test('a worker may not make an artifact larger than this build may have', {
   await using fixture = await convertJob([layer], { formats: ['tar'] });
   const call = callOf({ maxArtifactBytes: 1_000_000 });
   const fault = await faultOf(converterIn().convert(fixture.job, call));
-  assert.equal(fault.code, 'archive.limit');
+  assert.equal(fault.code, 'quota.denied');
 });
 
 test('a worker tells its progress, each event checked', { skip: needsRoot }, async () => {

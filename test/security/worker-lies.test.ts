@@ -180,7 +180,7 @@ test('a worker may blame the image, but only with codes and texts that are harml
     ['archive.bomb', 'bad\\x1b[2J\\x0athing'],
   );
   for (const code of [
-    'quota.denied',
+    'quota.exceeded',
     'build.cancelled',
     'toString',
     '__proto__',

@@ -30,7 +30,7 @@ const LINE_LIMITS = { maxBytes: 16 * 1024, maxDepth: 4, maxKeys: 64 };
 /** What a conversion itself throws. Anything else is a claim that a worker has no business with. */
 const WORKER_CODES = new Set<string>(
   Object.keys(ERRORS).filter((code) =>
-    /^(?:archive|image|artifact|storage)\.|^source\.(?:invalid|digest_mismatch|size_mismatch|unsupported|too_large)$|^(?:usage\.invalid|not_supported|isolation\.unavailable|host\.permission)$/.test(
+    /^(?:archive|image|artifact|storage)\.|^source\.(?:invalid|digest_mismatch|size_mismatch|unsupported|too_large)$|^(?:usage\.invalid|quota\.denied|not_supported|isolation\.unavailable|host\.permission)$/.test(
       code,
     ),
   ),

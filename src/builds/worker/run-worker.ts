@@ -78,7 +78,7 @@ function scratchOf({ scratchFd }: JobMessage): ReturnType<typeof descriptorFile>
 function toFault(reason: unknown): BuilderdError {
   if (errnoOf(reason) === 'EFBIG') {
     return new BuilderdError(
-      'archive.limit',
+      'quota.denied',
       'Cannot convert the image: an artifact became larger than this build may make',
       { cause: reason },
     );

@@ -1,4 +1,5 @@
 import path from 'node:path';
+import { loadAddon } from '../../../native/addon.ts';
 import { LAUNCHER_FILE } from '../../../native/launcher.ts';
 import { BuilderdError } from '../../core/errors.ts';
 import { newId } from '../../core/ids.ts';
@@ -54,6 +55,8 @@ const ROOT = path.resolve(import.meta.dirname, '../../..');
  */
 export function createWorkerConverter(options: WorkerConverterOptions): Converter {
   const codeRoot = options.codeRoot ?? ROOT;
+  // What the addon finds at run time must be mapped here to be shown to a worker.
+  loadAddon()?.loadIsal();
   const shared = describeWorkerRoot({
     nodePath: options.nodePath ?? process.execPath,
     codeRoot,
