@@ -14,7 +14,9 @@ import { startWebhookDelivery } from '../builds/service/events/webhook-delivery.
 import { bootstrapOperatorToken } from '../builds/service/tenants/bootstrap-operator-token.ts';
 import { createTenantService } from '../builds/service/tenants/create-tenant-service.ts';
 import type { HostCapacity } from '../builds/service/tenants/tenant-deps.ts';
+import type { BuildService } from '../builds/service/build-service.ts';
 import { systemClock } from '../core/clock.ts';
+import type { Tracing } from '../core/tracing.ts';
 import { parseEgressAllow } from '../egress/allow-list.ts';
 import { createDialer, type Dialer } from '../egress/dialer.ts';
 import type { Database } from '../store/database.ts';
@@ -108,7 +110,7 @@ export async function startApi(context: RoleContext): Promise<RunningRole> {
     await createApi({
       host: listenHost(settings, config.given),
       port: settings.PORT,
-      builds,
+      builds: traceCreates(builds, context.tracing),
       tenants,
       events,
       auth: authOf(config, dialer),
@@ -119,6 +121,7 @@ export async function startApi(context: RoleContext): Promise<RunningRole> {
       ...(settings.ALLOWED_HOSTS.length === 0 ? {} : { allowedHosts: settings.ALLOWED_HOSTS }),
       trustedProxies: settings.TRUSTED_PROXIES,
       limits: limitsOf(config),
+      tracing: context.tracing,
       observer: { requestDone: (facts) => metrics.request(facts) },
     }),
   );
@@ -152,6 +155,31 @@ export async function startApi(context: RoleContext): Promise<RunningRole> {
       await owned.disposeAsync();
     },
     failed: Promise.withResolvers<never>().promise,
+  };
+}
+
+/** Over REST and RPC alike: the row remembers the span that asked for the build. */
+function traceCreates(builds: BuildService, tracing: Tracing): BuildService {
+  return {
+    ...builds,
+    async create(caller, tenant, spec, options) {
+      using span = tracing.span('create build', {
+        parent: options.traceParent,
+        fields: { 'builderd.tenant': tenant.name },
+      });
+      try {
+        const { traceParent = options.traceParent } = span;
+        const answer = await builds.create(caller, tenant, spec, {
+          ...options,
+          ...(traceParent === undefined ? {} : { traceParent }),
+        });
+        span.set({ 'builderd.build_id': answer.build.id });
+        return answer;
+      } catch (reason) {
+        span.fail(reason);
+        throw reason;
+      }
+    },
   };
 }
 

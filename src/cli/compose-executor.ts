@@ -95,6 +95,7 @@ export async function startExecutor(context: RoleContext): Promise<RunningRole> 
     secrets,
     metrics,
     log,
+    tracing: context.tracing,
     clock: systemClock,
     // Counts the time that the host slept, other than the monotonic clock of Node.
     monotonicMs: () => uptime() * 1000,
@@ -134,7 +135,7 @@ export async function startExecutor(context: RoleContext): Promise<RunningRole> 
   );
   const end = new AbortController();
   const running = executor.run(end.signal);
-  const chores = startChores(live, { database, log, signal: end.signal });
+  const chores = startChores(live, { database, artifacts, log, signal: end.signal });
   const failed = running.then(() => new Promise<never>(() => undefined));
   failed.catch(() => undefined);
   const owned = open.move();
@@ -228,15 +229,17 @@ async function startChores(
   live: Live,
   {
     database,
+    artifacts,
     log,
     signal,
   }: {
     readonly database: Database;
+    readonly artifacts: ArtifactStore;
     readonly log: RoleContext['log'];
     readonly signal: AbortSignal;
   },
 ): Promise<void> {
-  const deps = { database, log };
+  const deps = { database, artifacts, log };
   let lastAt = Number.NEGATIVE_INFINITY;
   await repeat(
     async () => {

@@ -10,11 +10,13 @@ import type { ArtifactStore } from '../store/artifacts/artifact-store.ts';
 import { blobIndex } from '../store/artifacts/blob-rows.ts';
 import { openLocalStore } from '../store/artifacts/local-store.ts';
 import { createTenantKeys } from '../store/artifacts/tenant-keys.ts';
-import type { Database, DatabaseConfig } from '../store/database.ts';
+import type { Database } from '../store/database.ts';
 import { openDatabase } from '../store/open-database.ts';
+import { holdServiceLock } from '../store/service-lock.ts';
 import { loadMasterKeys, type MasterKeySource } from '../store/secrets/load-master-keys.ts';
 import { createSealedSecrets, type SealedSecrets } from '../store/secrets/sealed-secrets.ts';
-import type { Config, Settings } from './config.ts';
+import type { Config } from './config.ts';
+import { databaseConfig } from './database-config.ts';
 import { metricsAddress } from './serve/check-settings.ts';
 import { serveMetrics } from './serve/metrics-server.ts';
 import { RoleMetrics } from './serve/role-metrics.ts';
@@ -41,11 +43,16 @@ export async function openServiceBase(context: RoleContext): Promise<ServiceBase
       'Made a master key: keep a copy of this file, apart from the database',
     );
   }
-  const database = await openDatabase(databaseConfig(config), { signal, log });
+  await using open = new AsyncDisposableStack();
+  const where = databaseConfig(config);
+  const database = open.use(await openDatabase(where, { signal, log }));
+  // The directory was looked at by then. One service works on an SQLite file, not two.
+  if (where.type === 'sqlite') open.use(await holdServiceLock(where.directory, context.role));
+  const owned = open.move();
   return {
     database,
     secrets: createSealedSecrets(keys),
-    [Symbol.asyncDispose]: () => database[Symbol.asyncDispose](),
+    [Symbol.asyncDispose]: () => owned.disposeAsync(),
   };
 }
 
@@ -58,32 +65,6 @@ function masterKeySource({ settings, searchPath }: Config): MasterKeySource {
     ...(file === '' ? {} : { file }),
     ...(command === '' ? {} : { command }),
   };
-}
-
-/** DATABASE_URL, or a URL out of the older single settings. */
-export function databaseConfig({ settings }: Pick<Config, 'settings'>): DatabaseConfig {
-  if (settings.DATABASE_TYPE === 'sqlite') {
-    return { type: 'sqlite', directory: settings.DATABASE_DATA_DIR };
-  }
-  return {
-    type: 'postgres',
-    url: settings.DATABASE_URL === '' ? urlOf(settings) : settings.DATABASE_URL,
-  };
-}
-
-function urlOf(settings: Settings): string {
-  const url = URL.parse(`postgres://${settings.DATABASE_HOST}:${settings.DATABASE_PORT}/`);
-  if (url === null) {
-    throw new BuilderdError(
-      'config.invalid',
-      'Cannot use UNKEY_BUILDERD_DATABASE_HOST: want a host name or an address',
-    );
-  }
-  url.username = encodeURIComponent(settings.DATABASE_USERNAME);
-  url.password = encodeURIComponent(settings.DATABASE_PASSWORD);
-  url.pathname = encodeURIComponent(settings.DATABASE_NAME);
-  url.searchParams.set('sslmode', settings.DATABASE_SSL_MODE);
-  return url.href;
 }
 
 /** The api only opens artifacts; the executor, whose files they are, stages and commits them. */

@@ -1,6 +1,7 @@
 import { Command, CommanderError, Option } from 'commander';
 import { BuilderdError } from '../core/errors.ts';
 import type { RawBuildOptions } from './build-options.ts';
+import type { DatabaseOptions } from './database-commands.ts';
 import type { DoctorOptions } from './doctor/doctor-command.ts';
 import { HELP_AFTER_BUILD, HELP_AFTER_ROOT } from './help-text.ts';
 import type { Io } from './io.ts';
@@ -9,16 +10,7 @@ import type { RootOptions } from './root-command.ts';
 import type { ServeOptions } from './serve/serve-command.ts';
 
 /** Named by the design, built by later versions: they answer `not_supported`, never a guess. */
-const LATER_COMMANDS = [
-  'migrate',
-  'validate-db',
-  'gc',
-  'df',
-  'backup',
-  'restore',
-  'fsck',
-  'exec',
-] as const;
+const LATER_COMMANDS = ['gc', 'df', 'backup', 'restore', 'fsck', 'exec'] as const;
 
 interface Outcome {
   exitCode: number;
@@ -45,7 +37,7 @@ export function createProgram(io: Io, outcome: Outcome = { exitCode: 0 }): Comma
     .description('Turns a container image into a bootable root file system.')
     .option('-V, --version', 'show the version')
     .option('--validate-config', 'check the UNKEY_BUILDERD_ settings and exit')
-    .addOption(new Option('--test-database').hideHelp())
+    .option('--test-database', 'reach the database, write and undo a row, and exit')
     .addOption(configOption())
     // An option belongs to the command that it stands behind: --config may stand behind either.
     .enablePositionalOptions()
@@ -68,6 +60,8 @@ export function createProgram(io: Io, outcome: Outcome = { exitCode: 0 }): Comma
     buildCommand(io),
     serveCommand(io),
     doctorCommand(io, outcome),
+    migrateCommand(io),
+    validateDatabaseCommand(io),
     versionCommand(io),
     completionCommand(io, program),
   ];
@@ -169,6 +163,26 @@ function doctorCommand(io: Io, outcome: Outcome): Command {
     .action(async (options: DoctorOptions, command: Command) => {
       const { runDoctor } = await import('./doctor/doctor-command.ts');
       outcome.exitCode = await runDoctor(withRootConfig(options, command), io);
+    });
+}
+
+function migrateCommand(io: Io): Command {
+  return new Command('migrate')
+    .description('bring the tables of the database to this version')
+    .addOption(configOption())
+    .action(async (options: DatabaseOptions, command: Command) => {
+      const { runMigrate } = await import('./database-commands.ts');
+      await runMigrate(withRootConfig(options, command), io);
+    });
+}
+
+function validateDatabaseCommand(io: Io): Command {
+  return new Command('validate-db')
+    .description('check that the database has the tables of this version and is not damaged')
+    .addOption(configOption())
+    .action(async (options: DatabaseOptions, command: Command) => {
+      const { runValidateDatabase } = await import('./database-commands.ts');
+      await runValidateDatabase(withRootConfig(options, command), io);
     });
 }
 

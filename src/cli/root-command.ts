@@ -18,10 +18,9 @@ export async function runRoot(options: RootOptions, program: Command, io: Io): P
     return;
   }
   if (options.testDatabase === true) {
-    throw new BuilderdError(
-      'not_supported',
-      'Cannot test the database: this version builds images from the command line only',
-    );
+    const { runTestDatabase } = await import('./database-commands.ts');
+    await runTestDatabase(options, io);
+    return;
   }
   if (options.validateConfig === true) {
     const { validateConfig } = await import('./validate-config.ts');

@@ -1,6 +1,7 @@
 import type { Clock } from '../../core/clock.ts';
 import type { Failpoints } from '../../core/failpoint.ts';
 import type { Log } from '../../core/log.ts';
+import type { Tracing } from '../../core/tracing.ts';
 import type { ArtifactStore } from '../../store/artifacts/artifact-store.ts';
 import type { Database } from '../../store/database.ts';
 import type { SealedSecrets } from '../../store/secrets/sealed-secrets.ts';
@@ -18,10 +19,14 @@ export interface AttemptDeps {
   readonly secrets: SealedSecrets;
   readonly metrics: Metrics;
   readonly log: Log;
+  /** Default: nothing is traced. */
+  readonly tracing?: Tracing;
   readonly clock: Clock;
   /** Never goes back, and counts the time that the host slept. */
   readonly monotonicMs: () => number;
   readonly failpoints: Failpoints;
+  /** How long a build waits after so many attempts that failed. */
+  readonly retryDelayMs?: (attempt: number) => number;
   readonly defaults: PlanDefaults;
   /** ENABLE_ENCRYPTION: for all tenants, whatever their tier says. */
   readonly encryptAll: boolean;

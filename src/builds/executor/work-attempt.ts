@@ -6,9 +6,17 @@ import { type AttemptOutcome, endAttempt } from './end-attempt.ts';
 import { planAttempt } from './plan-attempt.ts';
 import { openRegistryLogins } from './registry-logins.ts';
 import { runAttempt } from './run-attempt.ts';
+import { attemptSpan, noteOutcome, traceSteps } from './trace-attempt.ts';
 
 /** A claim from beginning to end: tries to build, and writes what became of it. */
 export async function workAttempt(attempt: Attempt, deps: AttemptDeps): Promise<AttemptOutcome> {
+  using span = attemptSpan(attempt, deps);
+  const outcome = await tryToBuild(attempt, traceSteps(deps, span));
+  noteOutcome(span, outcome);
+  return outcome;
+}
+
+async function tryToBuild(attempt: Attempt, deps: AttemptDeps): Promise<AttemptOutcome> {
   // Known before the log is opened, which must not show them; a fault here belongs into the log.
   const [prepared] = await Promise.allSettled([prepare(attempt, deps)]);
   const mask = prepared.status === 'fulfilled' ? prepared.value.logins.secrets : [];
