@@ -15,6 +15,11 @@ import { parseEgressAllow } from '../../src/egress/allow-list.ts';
 import { createDialer } from '../../src/egress/dialer.ts';
 import type { Database } from '../../src/store/database.ts';
 import { appendEvent } from '../../src/store/events/append-event.ts';
+import {
+  claimDeliveries,
+  type ClaimedDelivery,
+  finishDelivery,
+} from '../../src/store/webhooks/delivery-rows.ts';
 import { callerOf } from '../fixtures/callers.ts';
 import { forEachDatabase, silentLog } from '../fixtures/databases.ts';
 import { inTime, testServices, type TestServices } from '../fixtures/services.ts';
@@ -264,6 +269,30 @@ forEachDatabase((name, openTestDatabase) => {
     await first.wait(1);
     assert.deepEqual([first.outcomes, second.outcomes], [['lost'], ['delivered']]);
     assert.equal((await hookOf(services, acme))?.lastDelivery?.status, 204);
+  });
+
+  test(`${name}: only the holder of the newest claim ends a delivery`, async () => {
+    await using opened = await openTestDatabase();
+    const { database } = opened;
+    const services = testServices(database);
+    const acme = await services.tenant('acme');
+    const wish = { url: 'https://example.com/', events: WANTED };
+    await services.events.createWebhook(callerOf('acme'), acme, wish, inTime());
+    await append(services, acme, 1);
+    const claim = () =>
+      claimDeliveries(database, { limit: 5, leaseMs: 60_000, busy: new Set(), ...inTime() });
+    const [old, ...others] = await claim();
+    assert.deepEqual(others, []);
+    assert.deepEqual(await claim(), []);
+    await sql`update webhook_deliveries set next_at = 1`.execute(database.k);
+    const [current] = await claim();
+    assert.ok(old !== undefined && current !== undefined);
+    assert.deepEqual([old.id, old.attempt, current.attempt], [current.id, 1, 2]);
+    const end = (claimed: ClaimedDelivery) =>
+      database.transaction((tx) => finishDelivery(tx, claimed, { delivered: true }), inTime());
+    assert.equal(await end(old), false);
+    assert.equal(await end(current), true);
+    assert.equal(await end(current), false);
   });
 
   test(`${name}: stopping hands an attempt back at once`, async () => {
