@@ -6,9 +6,6 @@ import { parseDigest, sha256 } from '../../src/core/digest.ts';
 import type { BuildId } from '../../src/core/ids.ts';
 import { forEachDatabase } from '../fixtures/databases.ts';
 import { type ExecutorService, openExecutorService } from '../fixtures/executor-service.ts';
-import { tarOf } from '../fixtures/small-tar.ts';
-
-const HELLO = tarOf([{ name: 'hello', content: 'hello, world\n' }]);
 
 async function artifactText(service: ExecutorService, id: BuildId, name: string): Promise<string> {
   const { tenantId } = await service.build(id);
@@ -27,7 +24,6 @@ forEachDatabase((_name, openTestDatabase) => {
   suite('executor', () => {
     test('a build passes through every state and leaves artifacts, metadata and its log', async () => {
       await using service = await openExecutorService(openTestDatabase);
-      service.images.images.set('example.test/app:1', { layers: [HELLO] });
       const tenant = await service.tenant('acme');
       await using running = service.start();
       assert.equal(running.executor.status().draining, false);
@@ -52,9 +48,8 @@ forEachDatabase((_name, openTestDatabase) => {
       assert.match(log, /Pulling example\.test\/app:1/);
       assert.equal(build.sourceReference, 'example.test/app:1');
       assert.equal(build.progress, 100);
-      assert.equal(service.images.held.size, 0);
-      const segments = await service.database.k.selectFrom('log_segments').selectAll().execute();
-      assert.deepEqual(segments, []);
+      await running.idle();
+      assert.deepEqual(await service.broken(), []);
     });
   });
 });

@@ -76,14 +76,14 @@ export async function endAttempt(
 async function write(
   attempt: Attempt,
   ending: Ending,
-  { database }: AttemptDeps,
+  { database, retryDelayMs = backOffMs }: AttemptDeps,
 ): Promise<AttemptOutcome> {
   const { fenced, claim } = attempt;
   if (ending.kind === 'retried') {
     const isHandback = attempt.stopReason === 'handback';
     const retry = {
       error: ending.error,
-      delayMs: isHandback ? 0 : delayBefore(claim.attempt),
+      delayMs: isHandback ? 0 : retryDelayMs(claim.attempt),
       counted: !isHandback,
     };
     const became = await persist<RetryOutcome>(database, attempt, {
@@ -129,7 +129,7 @@ async function noteViolation(
 }
 
 /** Doubles with each attempt; up to half of it by chance, so that what failed together parts. */
-function delayBefore(attempt: number): number {
+function backOffMs(attempt: number): number {
   const full = Math.min(MAX_DELAY_MS, FIRST_DELAY_MS * 2 ** (attempt - 1));
   return Math.round(full * (0.5 + Math.random() / 2));
 }

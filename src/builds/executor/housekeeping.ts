@@ -1,56 +1,83 @@
 import type { Log } from '../../core/log.ts';
 import { detachedSignal, throwIfAborted } from '../../core/scope.ts';
-import type { Database, Db } from '../../store/database.ts';
+import type { ArtifactStore } from '../../store/artifacts/artifact-store.ts';
+import { collectGarbage } from '../../store/artifacts/collect-garbage.ts';
+import { findExpiredBuilds } from '../../store/artifacts/expired-builds.ts';
+import { deleteBuild } from '../../store/builds/delete-build.ts';
+import type { Database } from '../../store/database.ts';
 import { pruneEvents } from '../../store/events/prune-events.ts';
-import { expireBuilds } from '../../store/retention/expire-builds.ts';
 import { expireIdempotencyKeys } from '../../store/retention/expire-idempotency-keys.ts';
 import { findDeleted, purgeBuild } from '../../store/retention/purge-builds.ts';
-import { listTenants } from '../../store/tenants/tenant-rows.ts';
 
 export interface Keep {
-  /** STORAGE_RETENTION_DAYS when the operator gives it: the longest for any tier. */
+  /** STORAGE_RETENTION_DAYS when the operator gives it: for tenants without days of their own. */
   readonly buildDays?: number;
   readonly idempotencyKeyMs: number;
   readonly eventMs: number;
+  /** Bytes that no row names, before they are removed: longer than a build and than a download. */
+  readonly unnamedMs: number;
 }
 
-export const KEEP: Keep = { idempotencyKeyMs: 24 * 3_600_000, eventMs: 30 * 86_400_000 };
+const DAY_MS = 86_400_000;
+export const KEEP: Keep = { idempotencyKeyMs: DAY_MS, eventMs: 30 * DAY_MS, unnamedMs: DAY_MS };
 
 interface HousekeepingDeps {
   readonly database: Database;
   readonly log: Log;
 }
 
+interface Call {
+  readonly signal: AbortSignal;
+}
+
 /** Small enough that nobody waits long for the lock. */
 const BATCH = 50;
 const BATCH_LIMIT_MS = 30_000;
-const MAX_TENANTS = 1_000_000;
 
-/** Forgets what has served its time: retention by tier, idempotency keys, events. */
+/** Forgets what has served its time: builds beyond their retention, idempotency keys, events, bytes. */
 export async function forgetOld(
-  { database, log }: HousekeepingDeps,
+  deps: HousekeepingDeps & { readonly artifacts: ArtifactStore },
   keep: Keep,
-  { signal }: { readonly signal: AbortSignal },
+  call: Call,
 ): Promise<void> {
-  for (const { id, quotas } of await listTenants(database, { limit: MAX_TENANTS })) {
-    const days = Math.min(quotas.retentionDays, keep.buildDays ?? Infinity);
-    const expired = await inBatches(database, signal, (tx) =>
-      expireBuilds(tx, id, { days, limit: BATCH }),
-    );
-    if (expired > 0) log.info({ tenantId: id, count: expired }, 'Builds expired');
-  }
+  const { database, artifacts, log } = deps;
+  const builds = await expireBuilds(deps, keep, call);
+  if (builds > 0) log.info({ count: builds }, 'Builds expired');
   const keys = await expireIdempotencyKeys(database, { olderThanMs: keep.idempotencyKeyMs });
   const { events } = await pruneEvents(database, { olderThanMs: keep.eventMs });
   if (keys + events > 0) log.info({ count: keys + events }, 'Old keys and events forgotten');
+  const { removed, removedBytes } = await collectGarbage(database, artifacts, {
+    graceMs: keep.unnamedMs,
+    ...call,
+  });
+  if (removed > 0) log.info({ count: removed, bytes: removedBytes }, 'Unused artifacts removed');
 }
 
-/** Removes the rows of deleted builds; their bytes go with the next collection after a grace period. */
+async function expireBuilds(
+  { database }: HousekeepingDeps,
+  { buildDays }: Keep,
+  { signal }: Call,
+): Promise<number> {
+  const defaults = buildDays === undefined ? {} : { retentionDays: buildDays };
+  for (let expired = 0; ; ) {
+    throwIfAborted(signal, 'forget old builds');
+    const builds = await findExpiredBuilds(database, { limit: BATCH, defaults });
+    for (const { tenantId, buildId } of builds) {
+      await database.transaction((tx) => deleteBuild(tx, tenantId, buildId, { force: false }), {
+        signal: detachedSignal(BATCH_LIMIT_MS),
+      });
+    }
+    expired += builds.length;
+    if (builds.length < BATCH) return expired;
+  }
+}
+
+/** Removes the rows of deleted builds that no executor works on; their bytes are then unnamed. */
 export async function purgeDeleted(
   { database, log }: HousekeepingDeps,
-  { signal }: { readonly signal: AbortSignal },
+  { signal }: Call,
 ): Promise<number> {
-  let purged = 0;
-  for (;;) {
+  for (let purged = 0; ; ) {
     throwIfAborted(signal, 'purge deleted builds');
     const builds = await findDeleted(database, { limit: BATCH });
     for (const build of builds) {
@@ -59,22 +86,8 @@ export async function purgeDeleted(
       });
     }
     purged += builds.length;
-    if (builds.length < BATCH) break;
-  }
-  if (purged > 0) log.info({ count: purged }, 'Deleted builds purged');
-  return purged;
-}
-
-async function inBatches(
-  database: Database,
-  signal: AbortSignal,
-  batch: (tx: Db) => Promise<number>,
-): Promise<number> {
-  let total = 0;
-  for (;;) {
-    throwIfAborted(signal, 'forget old builds');
-    const done = await database.transaction(batch, { signal: detachedSignal(BATCH_LIMIT_MS) });
-    total += done;
-    if (done < BATCH) return total;
+    if (builds.length === BATCH) continue;
+    if (purged > 0) log.info({ count: purged }, 'Deleted builds purged');
+    return purged;
   }
 }

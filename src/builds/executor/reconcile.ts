@@ -1,11 +1,13 @@
 import type { Log } from '../../core/log.ts';
 import type { ArtifactStore } from '../../store/artifacts/artifact-store.ts';
+import { sweepStaging } from '../../store/artifacts/sweep-staging.ts';
 import type { Database, Db } from '../../store/database.ts';
 import type { ExecutorIdentity } from '../../store/executor-identity.ts';
 import { pruneExecutors, removeExecutor } from '../../store/executors.ts';
 import { reapExpired } from '../../store/queue/reap-expired.ts';
 import type { OrphanKind } from '../metrics/metrics.ts';
 import type { AttemptImages, AttemptKey } from './attempt-images.ts';
+import { purgeDeleted } from './housekeeping.ts';
 
 export interface ReconcilerOptions {
   readonly database: Database;
@@ -63,7 +65,11 @@ export function createReconciler(options: ReconcilerOptions): Reconciler {
       // Claims first: what they held is then free to be given back.
       await look('build', () => takeBack(options, call));
       await look('lease', () => releaseLeases(options, call));
-      await look('staging', () => discardStaged(options, call));
+      await look('staging', async () => {
+        const { database, artifacts } = options;
+        return (await sweepStaging(database, artifacts, call)).length;
+      });
+      await look('build', () => purgeDeleted(options, call));
       return { durationMs: performance.now() - started, orphans, faults };
     },
   };
@@ -99,19 +105,6 @@ async function releaseLeases(
     released += 1;
   }
   return released;
-}
-
-async function discardStaged(
-  { database, artifacts }: ReconcilerOptions,
-  { isRunning, signal }: ReconcileCall,
-): Promise<number> {
-  let discarded = 0;
-  for (const attempt of await artifacts.stagedAttempts({ signal })) {
-    if (isRunning(attempt) || (await isHeld(database, attempt))) continue;
-    await artifacts.discardAttempt(attempt, { signal });
-    discarded += 1;
-  }
-  return discarded;
 }
 
 /** Whether some executor, of whatever host, still works on exactly this attempt. */

@@ -1,6 +1,6 @@
 import path from 'node:path';
 import { BuilderdError } from '../../core/errors.ts';
-import { Scope } from '../../core/scope.ts';
+import { detachedSignal, Scope } from '../../core/scope.ts';
 import { formatDuration } from '../../core/units.ts';
 import type { NewArtifact } from '../../store/artifacts/artifact-rows.ts';
 import { openScratch } from '../../store/staged-file.ts';
@@ -18,6 +18,7 @@ import { type StagedOutput, stageOutputs, storeDocument, storeOutput } from './s
 const IDS_PER_BUILD = 65_536;
 /** A lease outlives the work that it holds blobs for, and not by much: it cannot be prolonged. */
 const LEASE_SLACK_MS = 10 * 60_000;
+const UNDO_LIMIT_MS = 10_000;
 
 export interface PreparedAttempt {
   readonly attempt: Attempt;
@@ -41,6 +42,7 @@ export async function runAttempt(prepared: PreparedAttempt, deps: AttemptDeps): 
     await failpoints.hit('attempt.pulled');
 
     await journal.enter('extracting');
+    scope.defer('discard what was staged', () => discardStaged(attempt, deps));
     const outputs = await stageOutputs(attempt, plan.formats, deps.artifacts, scope);
     await failpoints.hit('attempt.staged');
     const converted = await convert(prepared, image, outputs, deps);
@@ -104,6 +106,12 @@ function pullLimit(limitMs: number | undefined): Disposable & { readonly signal:
           control.abort(new BuilderdError('build.timeout', `Cannot pull the image: ${fact}`));
         }, limitMs);
   return { signal: control.signal, [Symbol.dispose]: () => clearTimeout(timer) };
+}
+
+/** Files go with what staged them; this is for their directory, and for a file whose handle is gone. */
+function discardStaged({ claim }: Attempt, { artifacts }: AttemptDeps): Promise<void> {
+  const { buildId, attempt } = claim;
+  return artifacts.discardAttempt({ buildId, attempt }, { signal: detachedSignal(UNDO_LIMIT_MS) });
 }
 
 async function convert(
