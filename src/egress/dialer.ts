@@ -56,9 +56,10 @@ export interface DialerOptions {
 }
 
 export interface EgressRequest {
-  readonly method: 'GET' | 'HEAD' | 'POST';
+  readonly method: 'GET' | 'HEAD' | 'POST' | 'PUT' | 'DELETE';
   readonly headers: Readonly<Record<string, string>>;
-  readonly body?: string;
+  /** Must not change until the answer has come. */
+  readonly body?: string | Uint8Array;
   readonly tls?: TlsProfile;
   readonly signal: AbortSignal;
 }

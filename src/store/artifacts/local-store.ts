@@ -24,7 +24,7 @@ import { Directory } from './directory.ts';
 import { type DurableIo, diskIo, type Owner } from './durable-io.ts';
 import { hashFile, hashing, type HashOptions } from './hash-file.ts';
 import { type PieceSource, pieceStream } from './piece-stream.ts';
-import { checkRange, openPlain, requireKeys, writeEncrypted, writeOut } from './plain-bytes.ts';
+import { checkRange, encrypted, openPlain, requireKeys, writeOut } from './plain-bytes.ts';
 import { type StagedName, Staging } from './staging.ts';
 import { DiskHealth } from './store-health.ts';
 import { corrupt, readFault, storeFault } from './store-faults.ts';
@@ -210,11 +210,8 @@ class LocalStore implements ArtifactStore {
     const { plain, sizeBytes, generation, key } = copy;
     await using handle = await this.#staging.create(at);
     try {
-      const target = { io: this.#io, handle };
-      const storedBytes =
-        key === undefined
-          ? await writeOut(plain, target, { at: 0, signal })
-          : await writeEncrypted(plain, target, { sizeBytes, key, signal });
+      const { source } = key ? await encrypted(plain, sizeBytes, key) : { source: plain };
+      const storedBytes = await writeOut(source, { io: this.#io, handle }, signal);
       const digest = await copy.digest();
       await this.#io.seal(handle, FILE_MODE, this.#options.owner);
       await this.#health.sync(handle);

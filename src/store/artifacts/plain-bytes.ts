@@ -107,25 +107,33 @@ export function requireKeys(keys: TenantKeys | undefined): TenantKeys {
   );
 }
 
-/** Writes an age file of the plain bytes; gives its length. */
-export async function writeEncrypted(
+/** The bytes of an age file of `sizeBytes` plain ones, and how many they are. */
+export async function encrypted(
   plain: PieceSource,
-  target: { readonly io: DurableIo; readonly handle: FileHandle },
-  options: { readonly sizeBytes: number; readonly key: TenantKey; readonly signal: AbortSignal },
-): Promise<number> {
-  const header = await makeAgeHeader(options.key.recipient);
-  await target.io.write(target.handle, header.bytes, header.length, 0);
-  const sealed = sealPayload(plain, options.sizeBytes, header.payloadKey);
-  return writeOut(sealed, target, { at: header.length, signal: options.signal });
+  sizeBytes: number,
+  key: TenantKey,
+): Promise<{ readonly source: PieceSource; readonly storedBytes: number }> {
+  const header = await makeAgeHeader(key.recipient);
+  const payload = sealPayload(plain, sizeBytes, header.payloadKey);
+  let isBegun = false;
+  const next = async (): Promise<Buffer | undefined> => {
+    if (isBegun) return payload.next();
+    isBegun = true;
+    return header.bytes;
+  };
+  return {
+    source: { next, close: () => plain.close() },
+    storedBytes: header.length + payloadBytes(sizeBytes),
+  };
 }
 
-/** Writes all that a source gives from `at` on; gives the position after it. */
+/** Writes all that a source gives; gives its length. */
 export async function writeOut(
   source: PieceSource,
   { io, handle }: { readonly io: DurableIo; readonly handle: FileHandle },
-  { at, signal }: { readonly at: number; readonly signal: AbortSignal },
+  signal: AbortSignal,
 ): Promise<number> {
-  let end = at;
+  let end = 0;
   let piece = await source.next();
   while (piece !== undefined) {
     throwIfAborted(signal, 'store the artifact');
