@@ -7,6 +7,8 @@ import type { LogEntry } from '../service/views.ts';
 import { ArchivedLogs, type ReadRange } from './archived-log.ts';
 import { parseSegment } from './log-lines.ts';
 
+const PAGE_CHARS = 2 * 1024 * 1024;
+
 /** Reads logs wherever they are: in the database while the build runs, in the artifact store later. */
 export class LogReader {
   readonly #database: Database;
@@ -36,5 +38,23 @@ export class LogReader {
     return segments
       .flatMap(({ data, firstEntry }) => parseSegment(data, firstEntry, range.from))
       .slice(0, range.limit);
+  }
+
+  /** Entries from `from` up to, without, `until`; fewer only when they take some megabytes. */
+  async readPage(
+    tenantId: TenantId,
+    buildId: BuildId,
+    { from, until }: { readonly from: number; readonly until: number },
+    call: { readonly signal: AbortSignal },
+  ): Promise<readonly LogEntry[]> {
+    const page: LogEntry[] = [];
+    for (let chars = 0; from + page.length < until && chars < PAGE_CHARS; ) {
+      const range = { from: from + page.length, limit: until - from - page.length };
+      const entries = await this.read(tenantId, buildId, range, call);
+      if (entries.length === 0) break;
+      page.push(...entries);
+      chars += entries.reduce((sum, { message }) => sum + message.length, 0);
+    }
+    return page;
   }
 }

@@ -74,7 +74,10 @@ export interface BuildService {
     id: BuildId,
     options: Call & { readonly force: boolean },
   ): Promise<void>;
-  /** Entries from `from` on, at most `limit`; `ended` when the build is over and none are left. */
+  /**
+   * Entries from `from` on, at most `limit`, and not more than some megabytes: fewer than asked for
+   * is not the end. None are there (yet) when none are given; `ended` when none will follow.
+   */
   readLog(
     tenant: TenantRef,
     id: BuildId,

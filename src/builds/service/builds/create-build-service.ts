@@ -109,8 +109,8 @@ export function createBuildService(options: BuildServiceOptions): BuildService &
       const build = await requireBuild(database, tenant, id);
       const over = isTerminal(build.state);
       if (from >= build.logEntries) return { entries: [], ended: over };
-      const range = { from, limit: Math.min(Math.max(1, limit), MAX_READ) };
-      const entries = await reader.read(tenant.id, id, range, { signal });
+      const until = Math.min(build.logEntries, from + Math.min(Math.max(1, limit), MAX_READ));
+      const entries = await reader.readPage(tenant.id, id, { from, until }, { signal });
       return { entries, ended: over && from + entries.length >= build.logEntries };
     },
 
