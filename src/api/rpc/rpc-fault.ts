@@ -1,0 +1,89 @@
+import { Code, ConnectError } from '@connectrpc/connect';
+import type { FastifyReply, FastifyRequest } from 'fastify';
+import type { BuilderdError } from '../../core/errors.ts';
+import type { Log } from '../../core/log.ts';
+import { faultOf } from '../http/fault-answer.ts';
+import { problemOf, retryAfterOf } from '../http/problem.ts';
+
+/** Our statuses as Connect codes; what is not here is internal. */
+const CODES = new Map<number, Code>([
+  [400, Code.InvalidArgument],
+  [401, Code.Unauthenticated],
+  [403, Code.PermissionDenied],
+  [404, Code.NotFound],
+  [408, Code.DeadlineExceeded],
+  [409, Code.FailedPrecondition],
+  [410, Code.DataLoss],
+  [412, Code.FailedPrecondition],
+  [413, Code.ResourceExhausted],
+  [422, Code.InvalidArgument],
+  [429, Code.ResourceExhausted],
+  [501, Code.Unimplemented],
+  [503, Code.Unavailable],
+  [507, Code.ResourceExhausted],
+]);
+
+/** The words are those of the problem document: faults of the platform are told by their id only. */
+export function connectErrorOf(fault: BuilderdError, requestId: string): ConnectError {
+  const { status, detail, code, hint } = problemOf(fault, requestId);
+  const metadata = new Headers({
+    'builderd-error-code': code,
+    'builderd-error-hint': hint,
+    'builderd-request-id': requestId,
+  });
+  const retryAfter = retryAfterOf(fault, status);
+  if (retryAfter !== undefined) metadata.set('retry-after', String(retryAfter));
+  const connectCode =
+    code === 'not_supported' ? Code.Unimplemented : (CODES.get(status) ?? Code.Internal);
+  return new ConnectError(detail, connectCode, metadata);
+}
+
+/** Any fault of a handler, logged when it is ours. */
+export function rpcFault(reason: unknown, request: FastifyRequest, log: Log): ConnectError {
+  if (reason instanceof ConnectError) return reason;
+  const fault = faultOf(reason);
+  if (fault.entry.fault === 'platform') {
+    const fields = { err: fault, requestId: request.id, code: fault.code };
+    if (fault.code === 'service.unavailable') log.warn(fields, 'Request could not be served');
+    else log.error(fields, 'Request failed');
+  }
+  return connectErrorOf(fault, request.id);
+}
+
+/**
+ * What the gate refused before the handler, in the protocol that the client speaks: a gRPC client
+ * reads `grpc-status` of a 200, a Connect client an error document.
+ */
+export function answerRpcFault(
+  reason: unknown,
+  request: FastifyRequest,
+  reply: FastifyReply,
+  log: Log,
+): FastifyReply {
+  const fault = faultOf(reason);
+  const error = rpcFault(fault, request, log);
+  const type = request.headers['content-type'] ?? '';
+  if (type.startsWith('application/grpc')) {
+    return reply
+      .code(200)
+      .type(type)
+      .headers({
+        'grpc-status': String(error.code),
+        'grpc-message': encodeURIComponent(error.rawMessage),
+        ...Object.fromEntries(error.metadata),
+      })
+      .send();
+  }
+  const { status } = problemOf(fault, request.id);
+  if (status === 401) reply.header('www-authenticate', 'Bearer realm="builderd"');
+  return reply
+    .code(status)
+    .headers(Object.fromEntries(error.metadata))
+    .type('application/json')
+    .send(JSON.stringify({ code: codeName(error.code), message: error.rawMessage }));
+}
+
+/** `InvalidArgument` as the Connect protocol writes it: `invalid_argument`. */
+function codeName(code: Code): string {
+  return Code[code].replaceAll(/(?<!^)([A-Z])/g, '_$1').toLowerCase();
+}

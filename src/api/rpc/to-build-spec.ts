@@ -1,0 +1,190 @@
+import { clone, toJsonString } from '@bufbuild/protobuf';
+import { Check, Errors } from 'typebox/value';
+import { type BuildSpec, BuildSpecSchema } from '../../builds/build-spec.ts';
+import { BuilderdError } from '../../core/errors.ts';
+import {
+  type BuildConfig,
+  BuildConfigSchema,
+  type BuildSource,
+  type BuildStrategy,
+  type BuildTarget,
+  InitStrategy,
+  type MicroVMRootfs,
+  type TenantResourceLimits,
+} from './generated/builder_pb.js';
+
+/**
+ * What a BuildConfig asks for, in our words, with the checks and their order of the wire contract
+ * 1.7. Whatever this version cannot do is refused by its field's name: `not_supported`.
+ */
+export function toBuildSpec(config: BuildConfig | undefined): BuildSpec {
+  if (config === undefined) throw missing('config');
+  if (config.tenant === undefined) throw missing('config.tenant');
+  if (config.tenant.tenantId === '') throw missing('config.tenant.tenant_id');
+  if (config.source === undefined) throw missing('config.source');
+  if (config.target === undefined) throw missing('config.target');
+  if (config.strategy === undefined) throw missing('config.strategy');
+  refuse(config.suggestedAssetId !== '', 'config.suggested_asset_id');
+  refuseStrategy(config.strategy);
+  const timeout = timeoutOf(config.limits);
+  const spec = {
+    source: sourceOf(config.source),
+    target: targetOf(config.target),
+    ...(config.buildName === '' ? {} : { name: config.buildName }),
+    ...(Object.keys(config.labels).length === 0 ? {} : { labels: config.labels }),
+    ...(timeout === undefined ? {} : { timeoutSeconds: timeout }),
+  };
+  if (Check(BuildSpecSchema, spec)) return spec;
+  const [first] = Errors(BuildSpecSchema, spec);
+  throw new BuilderdError(
+    'api.invalid',
+    `Cannot use the request: config${first?.instancePath ?? ''} ${first?.message ?? 'is not valid'}`,
+  );
+}
+
+/** The configuration as it is kept and answered: without what is write-only. */
+export function withoutSecrets(config: BuildConfig): string {
+  const kept = clone(BuildConfigSchema, config);
+  const source = kept.source?.sourceType;
+  if (source?.case === 'dockerImage' || source?.case === 'gitRepository') delete source.value.auth;
+  const text = toJsonString(BuildConfigSchema, kept);
+  if (text.isWellFormed() && !text.includes('\\u0000')) return text;
+  throw new BuilderdError(
+    'api.invalid',
+    'Cannot use the request: a text holds a NUL or half a character',
+  );
+}
+
+function sourceOf({ sourceType }: BuildSource): BuildSpec['source'] {
+  switch (sourceType.case) {
+    case 'dockerImage': {
+      const { imageUri, auth, pullTags } = sourceType.value;
+      if (imageUri === '') throw missing('config.source.docker_image.image_uri');
+      refuse(pullTags.length > 0, 'config.source.docker_image.pull_tags');
+      refuse((auth?.registry ?? '') !== '', 'config.source.docker_image.auth.registry');
+      const given = withoutEmpty({
+        username: auth?.username,
+        password: auth?.password,
+        token: auth?.token,
+      });
+      return {
+        image: { reference: imageUri, ...(Object.keys(given).length === 0 ? {} : { auth: given }) },
+      };
+    }
+    case 'gitRepository': {
+      const { repositoryUrl, ref, buildContext, auth } = sourceType.value;
+      if (repositoryUrl === '') throw missing('config.source.git_repository.repository_url');
+      const given = withoutEmpty({
+        username: auth?.username,
+        password: auth?.password,
+        token: auth?.token,
+        sshKey: auth?.sshKey,
+      });
+      return {
+        git: {
+          url: repositoryUrl,
+          ...withoutEmpty({ ref, context: buildContext }),
+          ...(Object.keys(given).length === 0 ? {} : { auth: given }),
+        },
+      };
+    }
+    case 'archive': {
+      const { archiveUrl, archiveType, buildContext } = sourceType.value;
+      if (archiveUrl === '') throw missing('config.source.archive.archive_url');
+      return {
+        archive: { url: archiveUrl, ...withoutEmpty({ type: archiveType, context: buildContext }) },
+      };
+    }
+    default:
+      throw missing('config.source.source_type');
+  }
+}
+
+function targetOf({ targetType }: BuildTarget): NonNullable<BuildSpec['target']> {
+  refuse(targetType.case === 'containerImage', 'config.target.container_image');
+  return {
+    formats: ['ext4'],
+    ...(targetType.case === 'microvmRootfs' ? { guestFiles: hasGuestFiles(targetType.value) } : {}),
+  };
+}
+
+/** Guests of the first builderd found their init in the image; only DIRECT goes without. */
+function hasGuestFiles(rootfs: MicroVMRootfs): boolean {
+  const { initStrategy, runtimeConfig, optimization, preservePaths } = rootfs;
+  const field = 'config.target.microvm_rootfs';
+  refuse(initStrategy === InitStrategy.CUSTOM, `${field}.init_strategy CUSTOM`);
+  refuse(preservePaths.length > 0, `${field}.preserve_paths`);
+  const wanted = runtimeConfig ?? undefined;
+  refuse(
+    wanted !== undefined &&
+      (wanted.command.length > 0 ||
+        wanted.entrypoint.length > 0 ||
+        wanted.workingDir !== '' ||
+        Object.keys(wanted.environment).length > 0 ||
+        wanted.exposedPorts.length > 0),
+    `${field}.runtime_config`,
+  );
+  refuse(optimization?.stripDebugSymbols === true, `${field}.optimization.strip_debug_symbols`);
+  refuse(optimization?.compressBinaries === true, `${field}.optimization.compress_binaries`);
+  refuse(optimization?.removeDocs === true, `${field}.optimization.remove_docs`);
+  refuse(optimization?.removeCache === true, `${field}.optimization.remove_cache`);
+  refuse((optimization?.preservePaths.length ?? 0) > 0, `${field}.optimization.preserve_paths`);
+  refuse((optimization?.excludePatterns.length ?? 0) > 0, `${field}.optimization.exclude_patterns`);
+  return initStrategy !== InitStrategy.DIRECT;
+}
+
+function refuseStrategy({ strategyType }: BuildStrategy): void {
+  const field = 'config.strategy';
+  switch (strategyType.case) {
+    case undefined:
+      return;
+    case 'dockerExtract':
+      refuse(strategyType.value.preserveLayers, `${field}.docker_extract.preserve_layers`);
+      refuse(
+        strategyType.value.excludePatterns.length > 0,
+        `${field}.docker_extract.exclude_patterns`,
+      );
+      return;
+    case 'goApi':
+    case 'sinatra':
+    case 'nodejs':
+      refuse(true, `${field}.${STRATEGIES[strategyType.case]}`);
+  }
+}
+
+const STRATEGIES = { goApi: 'go_api', sinatra: 'sinatra', nodejs: 'nodejs' } as const;
+
+/** A request may shorten its own deadline; the other limits are the tenant's. */
+function timeoutOf(limits: TenantResourceLimits | undefined): number | undefined {
+  if (limits === undefined) return undefined;
+  const { $typeName: _type, timeoutSeconds, maxBuildTimeMinutes, ...rest } = limits;
+  for (const [name, value] of Object.entries(rest)) {
+    const isSet = Array.isArray(value) ? value.length > 0 : Boolean(value);
+    refuse(isSet, `config.limits.${name.replaceAll(/[A-Z]/g, (c) => `_${c.toLowerCase()}`)}`);
+  }
+  const wishes = [timeoutSeconds, maxBuildTimeMinutes * 60].filter((seconds) => seconds !== 0);
+  return wishes.length === 0 ? undefined : Math.min(...wishes);
+}
+
+function withoutEmpty<K extends string>(
+  values: Readonly<Record<K, string | undefined>>,
+): Partial<Record<K, string>> {
+  const kept: Partial<Record<K, string>> = {};
+  for (const key in values) {
+    const value = values[key];
+    if (value !== undefined && value !== '') kept[key] = value;
+  }
+  return kept;
+}
+
+function missing(field: string): BuilderdError {
+  return new BuilderdError('api.invalid', `Cannot create the build: ${field} is missing`);
+}
+
+function refuse(isAsked: boolean, field: string): void {
+  if (!isAsked) return;
+  throw new BuilderdError(
+    'not_supported',
+    `Cannot create the build: ${field} is not supported yet`,
+  );
+}
