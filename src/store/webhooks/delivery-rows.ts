@@ -157,13 +157,3 @@ export async function finishDelivery(
     .execute();
   return true;
 }
-
-/** Deliveries that wait, for a gauge. */
-export async function countWaitingDeliveries(db: Db): Promise<number> {
-  const row = await db.k
-    .selectFrom('webhook_deliveries')
-    .select((eb) => eb.fn.countAll().as('count'))
-    .where('next_at', 'is not', null)
-    .executeTakeFirst();
-  return readInteger(row?.count, 'count');
-}
