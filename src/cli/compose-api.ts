@@ -20,8 +20,9 @@ import type { Tracing } from '../core/tracing.ts';
 import { parseEgressAllow } from '../egress/allow-list.ts';
 import { createDialer, type Dialer } from '../egress/dialer.ts';
 import type { Database } from '../store/database.ts';
-import { openArtifacts, openServiceBase, showRole, watchDatabase } from './compose-service.ts';
+import { openServiceBase, showRole, watchDatabase } from './compose-service.ts';
 import type { Config, Settings } from './config.ts';
+import { openArtifacts } from './open-artifacts.ts';
 import { writeFirstToken } from './serve/first-token.ts';
 import { listenHost } from './serve/check-settings.ts';
 import { readProblems } from './serve/readiness.ts';
@@ -52,7 +53,9 @@ export async function startApi(context: RoleContext): Promise<RunningRole> {
   addon?.setNoNewPrivs();
 
   const live: Live = { config };
-  const artifacts = open.use(await openArtifacts(context, base, { readOnly: true }));
+  const artifacts = open.use(
+    await openArtifacts({ settings, database, secrets, log, readOnly: true }),
+  );
   const egressAllow = parseEgressAllow(settings.EGRESS_ALLOW.join(','));
   const dialer = open.use(createDialer({ allow: egressAllow }));
   const builds = open.use(

@@ -15,17 +15,20 @@ import { createInProcessConverter } from '../builds/worker/in-process-converter.
 import { warmWorkerCache } from '../builds/worker/warm-cache.ts';
 import { createWorkerConverter } from '../builds/worker/worker-converter.ts';
 import { systemClock } from '../core/clock.ts';
-import { BuilderdError } from '../core/errors.ts';
+import { BuilderdError, isBuilderdError } from '../core/errors.ts';
 import { parseEgressAllow } from '../egress/allow-list.ts';
 import { createDialer } from '../egress/dialer.ts';
 import { DEFAULT_CONVERSION_LIMITS } from '../rootfs/layer/layer-source.ts';
 import { hostsConfig } from '../runtime/registry/hosts-config.ts';
 import { parsePlatform } from '../runtime/registry/platform.ts';
 import type { ArtifactStore } from '../store/artifacts/artifact-store.ts';
+import { collectGarbage } from '../store/artifacts/collect-garbage.ts';
+import { refuseLocalStoreWithSeveralHosts } from '../store/artifacts/refuse-shared-local-store.ts';
 import type { Database } from '../store/database.ts';
 import { claimExecutorIdentity } from '../store/executor-identity.ts';
-import { openArtifacts, openServiceBase, showRole, watchDatabase } from './compose-service.ts';
+import { openServiceBase, showRole, watchDatabase } from './compose-service.ts';
 import type { Config } from './config.ts';
+import { openArtifacts } from './open-artifacts.ts';
 import { RELOADABLE } from './serve/reloadable.ts';
 import type { RoleContext, RunningRole } from './serve/running-role.ts';
 import { commonStatus, hostStatus } from './serve/status-report.ts';
@@ -36,6 +39,9 @@ const GB = 1000 ** 3;
 /** Node's names for what OCI calls amd64 and arm64. */
 const HOST_ARCH = process.arch === 'x64' ? 'amd64' : process.arch;
 const PURGE_MS = 60_000;
+/** Longer than an attempt takes from its first commit to its row, and than most downloads. */
+const GARBAGE_GRACE_MS = 60 * 60_000;
+const SHARING_MS = 60_000;
 const ROOT = path.resolve(import.meta.dirname, '../..');
 
 interface Live {
@@ -52,7 +58,16 @@ export async function startExecutor(context: RoleContext): Promise<RunningRole> 
   const live: Live = { config };
   // In a directory of root's, where the service user cannot put a link.
   const identity = open.use(claimExecutorIdentity(settings.SCRATCH_DIR));
-  const artifacts = open.use(await openArtifacts(context, base, { readOnly: false }));
+  const artifacts = open.use(
+    await openArtifacts({
+      settings,
+      database,
+      secrets,
+      log,
+      readOnly: false,
+      ...(context.identity === undefined ? {} : { serviceGid: context.identity.gid }),
+    }),
+  );
   const dialer = open.use(
     createDialer({ allow: parseEgressAllow(settings.EGRESS_ALLOW.join(',')) }),
   );
@@ -134,10 +149,14 @@ export async function startExecutor(context: RoleContext): Promise<RunningRole> 
     }),
   );
   const end = new AbortController();
-  const running = executor.run(end.signal);
-  const chores = startChores(live, { database, artifacts, log, signal: end.signal });
-  const failed = running.then(() => new Promise<never>(() => undefined));
-  failed.catch(() => undefined);
+  const broken = Promise.withResolvers<never>();
+  broken.promise.catch(() => undefined);
+  const { signal } = end;
+  const running = Promise.all([
+    executor.run(signal),
+    startChores(live, { database, artifacts, log, signal }),
+    watchSharing(database, artifacts, { signal, onShared: broken.reject }),
+  ]).then(() => undefined, broken.reject);
   const owned = open.move();
   return {
     status,
@@ -148,10 +167,10 @@ export async function startExecutor(context: RoleContext): Promise<RunningRole> 
     async stop() {
       await executor.drain({ windowMs: live.config.settings.SHUTDOWN_TIMEOUT });
       end.abort(new BuilderdError('service.unavailable', 'Cannot go on: the executor is stopping'));
-      await Promise.allSettled([running, chores]);
+      await running;
       await owned.disposeAsync();
     },
-    failed,
+    failed: broken.promise,
   };
 }
 
@@ -252,6 +271,16 @@ async function startChores(
         ? { buildDays: settings.STORAGE_RETENTION_DAYS }
         : {};
       await forgetOld(deps, { ...KEEP, ...days }, { signal });
+      const report = await collectGarbage(database, artifacts, {
+        graceMs: GARBAGE_GRACE_MS,
+        signal,
+      });
+      if (report.removed > 0) {
+        log.info(
+          { count: report.removed, bytes: report.removedBytes },
+          'Removed artifacts that nobody names',
+        );
+      }
     },
     {
       everyMs: PURGE_MS,
@@ -259,4 +288,26 @@ async function startChores(
       onFault: (err) => log.warn({ err, step: 'cleanup' }, 'Cleanup failed'),
     },
   );
+}
+
+/**
+ * Tells when an executor of another host shares the database but cannot share our directory. Asked
+ * again and again: the other may come later.
+ */
+async function watchSharing(
+  database: Database,
+  { backend }: ArtifactStore,
+  {
+    signal,
+    onShared,
+  }: { readonly signal: AbortSignal; readonly onShared: (reason: BuilderdError) => void },
+): Promise<void> {
+  await repeat(() => refuseLocalStoreWithSeveralHosts(database, { backend, host: hostname() }), {
+    everyMs: SHARING_MS,
+    signal,
+    onFault: (reason) => {
+      // That the database does not answer now is nothing new here.
+      if (isBuilderdError(reason, 'config.invalid')) onShared(reason);
+    },
+  });
 }

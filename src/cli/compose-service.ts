@@ -4,12 +4,6 @@ import {
   readTenantGauges,
 } from '../builds/metrics/database-gauges.ts';
 import type { Metrics } from '../builds/metrics/metrics.ts';
-import { loadAddon } from '../../native/addon.ts';
-import { BuilderdError } from '../core/errors.ts';
-import type { ArtifactStore } from '../store/artifacts/artifact-store.ts';
-import { blobIndex } from '../store/artifacts/blob-rows.ts';
-import { openLocalStore } from '../store/artifacts/local-store.ts';
-import { createTenantKeys } from '../store/artifacts/tenant-keys.ts';
 import type { Database } from '../store/database.ts';
 import { openDatabase } from '../store/open-database.ts';
 import { holdServiceLock } from '../store/service-lock.ts';
@@ -65,30 +59,6 @@ function masterKeySource({ settings, searchPath }: Config): MasterKeySource {
     ...(file === '' ? {} : { file }),
     ...(command === '' ? {} : { command }),
   };
-}
-
-/** The api only opens artifacts; the executor, whose files they are, stages and commits them. */
-export async function openArtifacts(
-  { config, identity }: RoleContext,
-  { database, secrets }: ServiceBase,
-  { readOnly }: { readonly readOnly: boolean },
-): Promise<ArtifactStore> {
-  const { settings } = config;
-  if (settings.STORAGE_BACKEND !== 'local') {
-    throw new BuilderdError(
-      'not_supported',
-      `Cannot keep artifacts in ${settings.STORAGE_BACKEND}: this version has the local store only`,
-    );
-  }
-  const addon = loadAddon();
-  return await openLocalStore({
-    directory: settings.ROOTFS_OUTPUT_DIR,
-    index: blobIndex(database),
-    keys: createTenantKeys(database, secrets),
-    readOnly,
-    ...(identity === undefined ? {} : { owner: { userId: 0, groupId: identity.gid } }),
-    ...(addon === undefined ? {} : { addon }),
-  });
 }
 
 /** Whether the database answers, and what it knows of queue, tenants and storage. */

@@ -1,0 +1,68 @@
+import path from 'node:path';
+import { loadAddon } from '../../native/addon.ts';
+import { BuilderdError } from '../core/errors.ts';
+import type { Log } from '../core/log.ts';
+import type { ArtifactStore } from '../store/artifacts/artifact-store.ts';
+import { blobIndex } from '../store/artifacts/blob-rows.ts';
+import { openLocalStore } from '../store/artifacts/local-store.ts';
+import type { S3Config } from '../store/artifacts/s3-client.ts';
+import { openS3Store } from '../store/artifacts/s3-store.ts';
+import { createTenantKeys } from '../store/artifacts/tenant-keys.ts';
+import type { Database } from '../store/database.ts';
+import type { SealedSecrets } from '../store/secrets/sealed-secrets.ts';
+import type { Settings } from './config.ts';
+
+export interface OpenArtifactsOptions {
+  readonly settings: Settings;
+  readonly database: Database;
+  readonly secrets: SealedSecrets;
+  readonly log: Log;
+  /** Group that may read finished files; absent when we are not root. */
+  readonly serviceGid?: number;
+  /** The api only opens artifacts; the executor, whose files they are, stages and commits them. */
+  readonly readOnly: boolean;
+}
+
+/** STORAGE_BACKEND: a directory of this host, or a bucket that several hosts share. */
+export async function openArtifacts(options: OpenArtifactsOptions): Promise<ArtifactStore> {
+  const { settings, database, secrets, log, serviceGid, readOnly } = options;
+  const addon = loadAddon();
+  const common = {
+    index: blobIndex(database),
+    keys: createTenantKeys(database, secrets),
+    readOnly,
+    ...(addon === undefined ? {} : { addon }),
+  };
+  if (settings.STORAGE_BACKEND === 's3') {
+    return await openS3Store({
+      ...common,
+      s3: s3Config(settings),
+      prefix: settings.S3_PREFIX,
+      stagingDirectory: path.join(settings.SCRATCH_DIR, 's3-staging'),
+      onCleanupFault: (err) => log.warn({ err, step: 'upload' }, 'Cannot take an upload back'),
+    });
+  }
+  return await openLocalStore({
+    ...common,
+    directory: settings.ROOTFS_OUTPUT_DIR,
+    ...(serviceGid === undefined ? {} : { owner: { userId: 0, groupId: serviceGid } }),
+  });
+}
+
+function s3Config(settings: Settings): S3Config {
+  const endpoint = URL.parse(settings.S3_ENDPOINT);
+  if (endpoint === null || !/^https?:$/.test(endpoint.protocol)) {
+    throw new BuilderdError(
+      'config.invalid',
+      'Cannot use UNKEY_BUILDERD_S3_ENDPOINT: want an http or https URL',
+    );
+  }
+  return {
+    endpoint,
+    bucket: settings.S3_BUCKET,
+    region: settings.S3_REGION,
+    accessKeyId: settings.S3_ACCESS_KEY_ID,
+    secretAccessKey: settings.S3_SECRET_ACCESS_KEY,
+    pathStyle: settings.S3_PATH_STYLE,
+  };
+}
