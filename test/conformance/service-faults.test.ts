@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { randomBytes } from 'node:crypto';
 import { buffer } from 'node:stream/consumers';
 import { test } from 'node:test';
+import type { KyselyPlugin } from 'kysely';
 import { LOG_LIMITS } from '../../src/builds/logs/log-limits.ts';
 import { openLogWriter } from '../../src/builds/logs/log-writer.ts';
 import { BuilderdError, isBuilderdError } from '../../src/core/errors.ts';
@@ -73,6 +74,59 @@ forEachDatabase((_name, openTestDatabase) => {
     );
     const rest = Array.from({ length: 1000 - kept.length }, (_, n) => `line ${n + kept.length}\n`);
     assert.equal(last?.metadata?.['droppedBytes'], String(rest.join('').length));
+  });
+
+  test('a create whose answer was lost gives the same build when it is repeated with its key', async () => {
+    await using opened = await openTestDatabase();
+    await using harness = serviceOn(opened.database);
+    const tenant = await harness.tenant('acme');
+    await using broken = serviceOn(failing(opened.database, ['before', 'after']), {
+      secrets: harness.secrets,
+    });
+    const options = { ...call(), idempotencyKey: 'key' };
+    for (const kept of [0, 1]) {
+      await assert.rejects(broken.service.create(CALLER, tenant, IMAGE, options), (reason) =>
+        isBuilderdError(reason, 'database.unavailable'),
+      );
+      assert.equal((await harness.service.list(tenant, { limit: 1 }, call())).total, kept);
+    }
+    const { build, created } = await broken.service.create(CALLER, tenant, IMAGE, options);
+    assert.equal(created, false);
+    assert.deepEqual((await harness.service.get(tenant, build.id, call())).id, build.id);
+  });
+
+  test('followers outlast a database that is away', async () => {
+    await using opened = await openTestDatabase();
+    let away = false;
+    const plugin: KyselyPlugin = {
+      transformQuery({ node }) {
+        if (away) throw new BuilderdError('database.unavailable', 'Cannot reach it: test');
+        return node;
+      },
+      transformResult: async ({ result }) => await Promise.resolve(result),
+    };
+    const { database } = opened;
+    await using harness = serviceOn({ ...database, k: database.k.withPlugin(plugin) });
+    const tenant = await harness.tenant('acme');
+    const { id } = (await harness.service.create(CALLER, tenant, IMAGE, call())).build;
+    const fence = await harness.hold(id);
+    const followed = harness.service.followLog(tenant, id, { ...call(), from: 0 });
+    const iterator = followed[Symbol.asyncIterator]();
+    const first = iterator.next();
+    const writer = openLogWriter(database, fence, { mask: [], flushMs: 1 });
+    const say = (message: string): void =>
+      writer.write({ time: 1, level: 'info', component: 'c', message });
+    say('before');
+    assert.equal((await first).value?.[0]?.message, 'before');
+    away = true;
+    const second = iterator.next();
+    say('meanwhile');
+    await writer.close();
+    database.ring('logs');
+    await new Promise((resolve) => setTimeout(resolve, 50));
+    away = false;
+    assert.equal((await second).value?.[0]?.message, 'meanwhile');
+    await iterator.return?.();
   });
 
   test('an idempotency key of before a rotation of the master key still stands for its build', async () => {
