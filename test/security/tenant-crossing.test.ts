@@ -152,3 +152,25 @@ test('a reader changes nothing, not even of its own tenant', async () => {
     assert.equal(await rows(), before);
   });
 });
+
+test('an operator of one tenant is none of another, and none of all', async () => {
+  await withVictim(async (services, victim, ids, rows) => {
+    const before = await rows();
+    const caller = { ...callerOf('thief'), role: 'operator' } as const;
+    for (const [method, attempt] of Object.entries(ATTEMPTS)) {
+      await assert.rejects(
+        attempt(services, caller, victim, ids),
+        { code: 'api.forbidden' },
+        method,
+      );
+    }
+    assert.equal(await rows(), before);
+    const own = await services.tenants.resolve(caller, undefined, inTime());
+    const changed = await services.tenants.update(caller, own, { tier: 'pro' }, inTime());
+    assert.equal(changed.tier, 'pro');
+    assert.deepEqual(
+      (await services.tenants.list(caller, inTime())).map((tenant) => tenant.name),
+      ['thief'],
+    );
+  });
+});

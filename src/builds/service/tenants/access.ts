@@ -1,9 +1,14 @@
 import { BuilderdError } from '../../../core/errors.ts';
+import type { TenantName } from '../../../core/ids.ts';
 import type { Caller, TenantRef } from '../caller.ts';
 
-/** Throws `api.forbidden` for everyone but operators. */
-export function requireOperator(caller: Caller, doing: string): void {
-  if (caller.role === 'operator') return;
+/**
+ * Throws `api.forbidden` for everyone but operators: of this tenant, or without one, of all. A
+ * token issuer may make somebody an operator of some tenants only.
+ */
+export function requireOperator(caller: Caller, doing: string, tenant?: TenantName): void {
+  const isMeant = tenant === undefined ? caller.tenants === 'all' : mayActFor(caller, tenant);
+  if (caller.role === 'operator' && isMeant) return;
   throw new BuilderdError('api.forbidden', `Cannot ${doing}: only an operator may`);
 }
 
@@ -14,7 +19,7 @@ export function requireWriter(caller: Caller, doing: string): void {
 }
 
 /** Whether the caller may act for this tenant; `TenantRef`s are checked again where they grant something. */
-export function mayActFor(caller: Caller, name: TenantRef['name']): boolean {
+export function mayActFor(caller: Caller, name: TenantName): boolean {
   return caller.tenants === 'all' ? caller.role === 'operator' : caller.tenants.has(name);
 }
 

@@ -58,8 +58,8 @@ export function manageTenants(options: TenantServiceOptions): Part {
     },
 
     async create(caller, input, { signal }) {
-      requireOperator(caller, 'create a tenant');
       const name = parseTenantName(input.name);
+      requireOperator(caller, 'create a tenant', name);
       const tier = input.tier === undefined ? newTenants.tier : parseTier(input.tier);
       const change = parseQuotaChange(input.overrides ?? {});
       // The defaults belong to the default tier: another one comes with its own values.
@@ -84,7 +84,7 @@ export function manageTenants(options: TenantServiceOptions): Part {
 
     async update(caller, tenant, change, { signal, ifVersion, dryRun = false }) {
       // Also for the own tenant: a tenant that could raise its tier would have none.
-      requireOperator(caller, 'change a tenant');
+      requireOperator(caller, 'change a tenant', tenant.name);
       const wish = {
         ...(change.tier === undefined ? {} : { tier: parseTier(change.tier) }),
         ...(change.suspended === undefined ? {} : { suspended: change.suspended }),
