@@ -134,7 +134,7 @@ class ClaimingExecutor implements Executor {
     await this.#handBack();
     end.abort();
     await Promise.all(holding);
-    await removeExecutor(database, this.#options.id);
+    await this.#leave();
   }
 
   async drain({ windowMs }: { readonly windowMs: number }): Promise<void> {
@@ -306,6 +306,16 @@ class ClaimingExecutor implements Executor {
       diskBytes += claim.diskBytes;
     }
     return { builds: this.#attempts.size, memoryBytes, diskBytes };
+  }
+
+  /** Its row would say for a while that somebody is there; that is no reason to end with a fault. */
+  async #leave(): Promise<void> {
+    const { database, id, log } = this.#options;
+    try {
+      await removeExecutor(database, id);
+    } catch (err) {
+      log.warn({ err, executor: id }, 'Cannot sign off');
+    }
   }
 
   async #handBack(): Promise<void> {

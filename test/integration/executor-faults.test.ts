@@ -1,0 +1,88 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { createReconciler } from '../../src/builds/executor/reconcile.ts';
+import { openTestSqlite } from '../fixtures/databases.ts';
+import { eventually, openExecutorService, QUICK } from '../fixtures/executor-service.ts';
+import {
+  failingConverter,
+  failingDatabase,
+  failingImages,
+  failingStore,
+  FaultPlan,
+} from '../fixtures/failing-ports.ts';
+
+/** Leases that end soon, so that a claim whose answer was lost is taken back within the test. */
+const TIMES = {
+  ...QUICK,
+  leaseMs: 3000,
+  leaseMarginMs: 1000,
+  heartbeatMs: 500,
+  controlMs: 500,
+  probeMs: 1000,
+};
+const AT_ONCE = 8;
+
+interface Outcome {
+  readonly calls: number;
+  readonly fired: string | undefined;
+  readonly state: string;
+  readonly broken: readonly string[];
+}
+
+/** One build, of whose calls the n-th breaks; then everything is looked at. */
+async function buildWithFault(target: number, when: 'before' | 'after'): Promise<Outcome> {
+  await using service = await openExecutorService(openTestSqlite);
+  const plan = new FaultPlan(target, when);
+  const { converter } = service.options();
+  const ports = {
+    database: failingDatabase(service.database, plan),
+    artifacts: failingStore(service.artifacts, plan),
+    images: failingImages(service.images, plan),
+  };
+  const tenant = await service.tenant('acme');
+  let state: string;
+  {
+    await using running = service.start(
+      { ...ports, converter: failingConverter(converter, plan), times: TIMES },
+      ports,
+    );
+    await eventually('it may claim', () => running.executor.status().runtime.up);
+    const password = 'a secret that nobody may see';
+    const secrets = { username: 'me', password };
+    plan.arm();
+    const id = await service.submit(tenant, {}, { secrets });
+    const build = await service.until(id);
+    state = build.state === 'failed' ? `failed ${build.errorCode}` : build.state;
+    await running.idle();
+  }
+  // As the next executor on this host would.
+  using identity = service.identity();
+  const reconciler = createReconciler({ ...service.options(), identity, graceMs: 0 });
+  const call = { isRunning: () => false, signal: AbortSignal.timeout(30_000) };
+  await reconciler.run(call);
+  const again = await reconciler.run(call);
+  assert.deepEqual(again.orphans, { build: 0, lease: 0, staging: 0 }, 'I13: a second run did more');
+  const broken = await service.broken({ secrets: ['a secret that nobody may see'] });
+  return { calls: plan.calls, fired: plan.fired, state, broken };
+}
+
+for (const when of ['before', 'after'] as const) {
+  test(`every call that breaks ${when} it took effect leaves the invariants whole`, async () => {
+    const { calls, broken } = await buildWithFault(Infinity, when);
+    assert.deepEqual(broken, []);
+    assert.ok(calls > 10, `only ${calls} calls`);
+    const seen = new Map<string, Set<string>>();
+    for (let first = 1; first <= calls; first += AT_ONCE) {
+      const targets = Array.from({ length: AT_ONCE }, (_, index) => first + index);
+      const outcomes = await Promise.all(targets.map((target) => buildWithFault(target, when)));
+      for (const { fired = 'nothing', state, broken: found } of outcomes) {
+        assert.deepEqual(found, [], `after a fault at: ${fired}`);
+        seen.set(fired, (seen.get(fired) ?? new Set()).add(state));
+      }
+    }
+    // A database that is away for one call must not cost the build.
+    assert.deepEqual([...(seen.get('commit') ?? [])], ['completed']);
+    assert.deepEqual([...(seen.get('acquire') ?? [])], ['completed']);
+    assert.deepEqual([...(seen.get('convert') ?? [])], ['completed']);
+  });
+}
