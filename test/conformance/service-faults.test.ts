@@ -129,6 +129,19 @@ forEachDatabase((_name, openTestDatabase) => {
     await iterator.return?.();
   });
 
+  test('a follower of a service that closes is told so, and not that the log ends', async () => {
+    await using opened = await openTestDatabase();
+    const harness = serviceOn(opened.database);
+    const tenant = await harness.tenant('acme');
+    const { id } = (await harness.service.create(CALLER, tenant, IMAGE, call())).build;
+    const followed = harness.service.followLog(tenant, id, { ...call(), from: 0 });
+    const next = followed[Symbol.asyncIterator]().next();
+    const told = assert.rejects(next, (reason) => isBuilderdError(reason, 'service.unavailable'));
+    await new Promise((resolve) => setTimeout(resolve, 50));
+    await harness.service[Symbol.asyncDispose]();
+    await told;
+  });
+
   test('an idempotency key of before a rotation of the master key still stands for its build', async () => {
     await using opened = await openTestDatabase();
     const [older, newer] = [randomBytes(32), randomBytes(32)].map((key) => key.toString('base64'));

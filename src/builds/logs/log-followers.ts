@@ -50,7 +50,8 @@ export class LogFollowers implements AsyncDisposable {
 
   /**
    * Takes its place at once, and throws `api.too_many` when there is none; the place is free again
-   * when the iteration or the signal ends. Ends when the build is over and all was given.
+   * when the iteration or the signal ends. Ends when the build is over and all was given, or
+   * quietly with the signal; throws `service.unavailable` when the followers are disposed of.
    */
   follow(
     tenantId: TenantId,
@@ -85,6 +86,7 @@ export class LogFollowers implements AsyncDisposable {
     release: () => void,
   ): AsyncGenerator<Batch> {
     try {
+      this.#closed.signal.throwIfAborted();
       if (signal.aborted) return;
       const build = await findBuild(this.#database, tenantId, buildId);
       if (build === undefined) {
@@ -107,6 +109,8 @@ export class LogFollowers implements AsyncDisposable {
             await tail.next(signal);
           }
         }
+        // Nobody may take this for the end of the log.
+        this.#closed.signal.throwIfAborted();
       } finally {
         this.#leave(buildId, tail);
       }

@@ -86,7 +86,8 @@ export interface BuildService {
   /**
    * Batches as they come, until the build ends; ends quietly with the signal. The call itself takes
    * a follower's place and throws `api.too_many` beyond the limits; iteration, or the signal, gives
-   * it back. The first `next()` throws `api.not_found`.
+   * it back. The first `next()` throws `api.not_found`; any throws `service.unavailable` when the
+   * service closes.
    */
   followLog(
     tenant: TenantRef,
