@@ -102,6 +102,7 @@ export async function createApi(options: ApiOptions): Promise<Api> {
     tracing: options.tracing ?? NO_TRACING,
     hygiene: {
       urlBytes: limits.urlBytes,
+      headerBytes: limits.headerBytes,
       allowedHosts: new Set(options.allowedHosts ?? (isDevelopment ? [] : ['*'])),
       isDevelopment,
       isTls: options.tls !== undefined,

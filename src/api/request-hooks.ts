@@ -29,7 +29,13 @@ export function addRequestHooks(app: ApiApp, options: RequestHookOptions): void 
   refuseUnguardedRoutes(app);
 
   app.addHook('onRequest', async (request, reply) => {
-    request.state = new RequestState({ reply, closing, callMs: limits.callMs, nowMs });
+    request.state = new RequestState({
+      reply,
+      closing,
+      callMs: limits.callMs,
+      nowMs,
+      onClose: (state) => noteRequest(request, state, options),
+    });
     const guard = request.routeOptions.config.guard;
     if (guard?.unmetered !== true) beginSpan(request, tracing);
     setAnswerHeaders(request, reply, hygiene);
@@ -67,28 +73,6 @@ export function addRequestHooks(app: ApiApp, options: RequestHookOptions): void 
     request.query = typedQuery(request.query, schema);
   });
 
-  app.addHook('onResponse', async (request, reply) => {
-    const facts = {
-      method: request.method,
-      route: request.routeOptions.url ?? 'none',
-      status: reply.statusCode,
-      durationMs: Math.round(nowMs() - request.state.startedAt),
-    };
-    observer?.requestDone(facts);
-    endSpan(request, facts);
-    if (request.routeOptions.config.guard?.unmetered === true) return;
-    const { tenant, caller } = request.state;
-    log.info(
-      {
-        ...facts,
-        requestId: request.id,
-        address: caller?.address ?? request.ip,
-        ...(tenant === undefined ? {} : { tenant: tenant.name }),
-      },
-      'Request',
-    );
-  });
-
   app.setErrorHandler((reason, request, reply) => answerFault(reason, request, reply, log));
   app.setNotFoundHandler((request, reply) => answerFault(notFound(), request, reply, log));
 }
@@ -112,6 +96,30 @@ function endSpan(
   if (span === undefined) return;
   span.set({ 'http.route': route, 'http.response.status_code': status });
   span[Symbol.dispose]();
+}
+
+/** As nginx writes it: the client left before the whole answer was out. */
+const CLIENT_LEFT = 499;
+
+/** One line for each request, with the pattern of its route: URLs hold ids, and what people put there. */
+function noteRequest(
+  request: FastifyRequest,
+  { reply, startedAt, tenant }: RequestState,
+  { log, observer, nowMs }: RequestHookOptions,
+): void {
+  const facts = {
+    method: request.method,
+    route: request.routeOptions.url ?? 'none',
+    status: reply.raw.writableFinished ? reply.statusCode : CLIENT_LEFT,
+    durationMs: Math.round(nowMs() - startedAt),
+  };
+  observer?.requestDone(facts);
+  if (request.routeOptions.config.guard?.unmetered === true) return;
+  const { id: requestId, ip: address } = request;
+  log.info(
+    { ...facts, requestId, address, ...(tenant === undefined ? {} : { tenant: tenant.name }) },
+    'Request',
+  );
 }
 
 /** A route that nobody thought about is open to nobody: the start fails. */

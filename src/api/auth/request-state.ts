@@ -9,6 +9,8 @@ export interface RequestStateOptions {
   readonly closing: AbortSignal;
   readonly callMs: number;
   readonly nowMs: () => number;
+  /** Called once, when the answer is out or its client has left. */
+  readonly onClose: (state: RequestState) => void;
 }
 
 /** What the gate found out about a request, and the signals that end its work. */
@@ -57,6 +59,7 @@ export class RequestState {
     // Whoever still listens works for nobody, also after a whole answer.
     this.#calls.abort(clientGone());
     this.#stream?.abort(clientGone());
+    this.#options.onClose(this);
   }
 }
 

@@ -5,6 +5,7 @@ import { StatusFault } from './problem.ts';
 
 export interface HygieneOptions {
   readonly urlBytes: number;
+  readonly headerBytes: number;
   readonly allowedHosts: ReadonlySet<string>;
   readonly isDevelopment: boolean;
   readonly isTls: boolean;
@@ -29,7 +30,7 @@ export function setAnswerHeaders(
 /** What no request may be, whoever sends it. Throws. */
 export function refuseUnclean(
   request: FastifyRequest,
-  { urlBytes, allowedHosts, isDevelopment }: HygieneOptions,
+  { urlBytes, headerBytes, allowedHosts, isDevelopment }: HygieneOptions,
   isHealth: boolean,
 ): void {
   const { headers, raw } = request;
@@ -38,6 +39,18 @@ export function refuseUnclean(
       414,
       'api.too_large',
       `Cannot read the request: its URL is over ${urlBytes} bytes`,
+    );
+  }
+  const repeated = repeatedHeader(raw.rawHeaders);
+  if (repeated !== undefined) {
+    throw new BuilderdError('api.invalid', `Cannot read the request: it has ${repeated} twice`);
+  }
+  // HTTP/1.1 has this from its parser; a limit of HTTP/2 binds only clients that have heard of it.
+  if (raw.httpVersionMajor > 1 && sizeOf(raw.rawHeaders) > headerBytes) {
+    throw new StatusFault(
+      431,
+      'api.too_large',
+      `Cannot read the request: its headers are over ${headerBytes} bytes`,
     );
   }
   const host = headers.host ?? pseudoHeader(headers, ':authority');
@@ -80,4 +93,33 @@ function pseudoHeader(headers: FastifyRequest['headers'], name: string): string 
 
 function textOf(value: string | string[] | undefined): string | undefined {
   return Array.isArray(value) ? value[0] : value;
+}
+
+function sizeOf(rawHeaders: readonly string[]): number {
+  return rawHeaders.reduce((sum, text) => sum + text.length, 0);
+}
+
+/** A proxy before us may have read the other one. */
+const ONCE = new Set([
+  'host',
+  'authorization',
+  'content-type',
+  'content-encoding',
+  'x-tenant-id',
+  'idempotency-key',
+  'if-match',
+  'if-range',
+  'range',
+  'last-event-id',
+]);
+
+function repeatedHeader(rawHeaders: readonly string[]): string | undefined {
+  const seen = new Set<string>();
+  for (let at = 0; at < rawHeaders.length; at += 2) {
+    const name = rawHeaders[at]?.toLowerCase() ?? '';
+    if (!ONCE.has(name)) continue;
+    if (seen.has(name)) return name;
+    seen.add(name);
+  }
+  return undefined;
 }

@@ -3,6 +3,8 @@ import { errnoOf } from '../../core/errors.ts';
 import { newId } from '../../core/ids.ts';
 import { problemOf, StatusFault } from '../http/problem.ts';
 
+const LINGER_MS = 500;
+
 /** Answers bytes that are no request, or that came too slowly, and closes. */
 export function answerParserFault(reason: Error, socket: Socket): void {
   const code = errnoOf(reason);
@@ -12,12 +14,18 @@ export function answerParserFault(reason: Error, socket: Socket): void {
   }
   const problem = problemOf(faultOf(code), newId());
   const body = JSON.stringify(problem);
+  // Whatever still comes is read and dropped for a moment: closing with unread bytes would reset
+  // the connection, and the client would lose the answer.
+  socket.removeAllListeners('data');
+  socket.on('data', () => undefined);
+  socket.setTimeout(0);
+  const cut = setTimeout(() => socket.destroy(), LINGER_MS);
+  socket.once('close', () => clearTimeout(cut));
   socket.end(
     `HTTP/1.1 ${problem.status} ${problem.title}\r\n` +
       'Content-Type: application/problem+json\r\n' +
       `Content-Length: ${Buffer.byteLength(body)}\r\n` +
       `Connection: close\r\n\r\n${body}`,
-    () => socket.destroy(),
   );
 }
 

@@ -1,0 +1,280 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { newId } from '../../src/core/ids.ts';
+import { type ApiHarness, startTestApi } from '../fixtures/api.ts';
+
+/** Every route that is about one tenant or one of its things. */
+const TENANT_ROUTES: [method: string, path: (id: string) => string][] = [
+  ['GET', () => '/v1/builds'],
+  ['POST', () => '/v1/builds'],
+  ['GET', (id) => `/v1/builds/${id}`],
+  ['POST', (id) => `/v1/builds/${id}/cancel`],
+  ['DELETE', (id) => `/v1/builds/${id}?force=true`],
+  ['GET', (id) => `/v1/builds/${id}/logs`],
+  ['GET', (id) => `/builder.v1.BuilderService/GetBuildLogs/${id}`],
+  ['GET', (id) => `/deploy.builderd.v1.BuilderService/GetBuildLogs/${id}`],
+  ['GET', (id) => `/v1/builds/${id}/artifacts`],
+  ['GET', (id) => `/v1/builds/${id}/artifacts/rootfs.ext4`],
+  ['HEAD', (id) => `/v1/builds/${id}/artifacts/rootfs.ext4`],
+  ['GET', () => '/v1/stats'],
+  ['GET', () => '/v1/quotas'],
+  ['GET', () => '/v1/usage'],
+  ['GET', () => '/v1/usage/days?from=2026-01-01&to=2026-01-02'],
+  ['GET', () => '/v1/violations'],
+  ['GET', () => '/v1/tokens'],
+  ['POST', () => '/v1/tokens'],
+  ['DELETE', (id) => `/v1/tokens/${id}`],
+  ['GET', () => '/v1/credentials'],
+  ['PUT', () => '/v1/credentials'],
+  ['DELETE', (id) => `/v1/credentials/${id}`],
+  ['GET', () => '/v1/events'],
+  ['GET', () => '/v1/webhooks'],
+  ['POST', () => '/v1/webhooks'],
+  ['DELETE', (id) => `/v1/webhooks/${id}`],
+];
+const OPERATOR_ROUTES: [method: string, path: string, json?: unknown][] = [
+  ['GET', '/v1/tenants'],
+  ['POST', '/v1/tenants', { name: 'mine' }],
+  ['PATCH', '/v1/tenants/acme', { tier: 'dedicated' }],
+  ['PATCH', '/v1/quotas', { maxDailyBuilds: 1_000_000 }],
+  ['GET', '/v1/audit'],
+];
+
+async function send(
+  api: ApiHarness,
+  method: string,
+  path: string,
+  token?: string,
+  more: object = {},
+): Promise<Response> {
+  const hasBody = method === 'POST' || method === 'PUT' || method === 'PATCH';
+  return api.fetch(path, {
+    method,
+    ...(hasBody ? { json: {} } : {}),
+    ...(token === undefined ? {} : { token }),
+    ...more,
+  });
+}
+
+test('G1: X-Tenant-ID is no identity: with a token of another tenant it is 403, without a token 401', async () => {
+  await using api = await startTestApi();
+  const mine = await api.tenant('acme');
+  await api.tenant('victim');
+  const id = newId();
+  for (const [method, path] of TENANT_ROUTES) {
+    const headers = { 'x-tenant-id': 'victim' };
+    const foreign = await send(api, method, path(id), mine.token, { headers });
+    assert.equal(foreign.status, 403, `${method} ${path(id)}`);
+    await foreign.body?.cancel();
+    const bare = await send(api, method, path(id), undefined, { headers });
+    assert.equal(bare.status, 401, `${method} ${path(id)}`);
+    await bare.body?.cancel();
+  }
+  for (const name of ['nobody', '../victim', 'victim, acme', 'x'.repeat(300), 'víctim']) {
+    const answer = await send(api, 'GET', '/v1/builds', mine.token, {
+      headers: { 'x-tenant-id': encodeURI(name) },
+    });
+    assert.ok([400, 403].includes(answer.status), name);
+  }
+});
+
+test("G2: another tenant's build is answered like one that does not exist", async () => {
+  await using api = await startTestApi();
+  const victim = await api.tenant('victim');
+  const { token } = await api.tenant('acme');
+  const theirs = await api.build(victim.token);
+  await api.artifact(victim.ref, theirs, 'rootfs.ext4', Buffer.from('secret'));
+  await api.log(theirs, ['secret']);
+  for (const [method, path] of TENANT_ROUTES.filter(
+    ([, path]) => path('X').includes('X') && path('X').includes('uild'),
+  )) {
+    const [found, unknown] = [
+      await send(api, method, path(theirs), token),
+      await send(api, method, path(newId()), token),
+    ];
+    assert.deepEqual([found.status, unknown.status], [404, 404], `${method} ${path(theirs)}`);
+    const [one, two] = [await found.text(), await unknown.text()];
+    assert.equal(one.replaceAll(/[0-9a-f-]{36}/g, 'ID'), two.replaceAll(/[0-9a-f-]{36}/g, 'ID'));
+  }
+  assert.equal((await api.fetch(`/v1/builds/${theirs}`, { token: victim.token })).status, 200);
+});
+
+test('G3: operator routes refuse tenants and readers with 403', async () => {
+  await using api = await startTestApi();
+  const { token } = await api.tenant('acme');
+  const reader = await api.tenant('readers', 'reader');
+  for (const [method, path, json] of OPERATOR_ROUTES) {
+    for (const as of [token, reader.token]) {
+      const answer = await api.fetch(path, {
+        method,
+        token: as,
+        ...(json === undefined ? {} : { json }),
+      });
+      assert.equal(answer.status, 403, `${method} ${path}`);
+    }
+  }
+  for (const [method, path] of TENANT_ROUTES.filter(
+    ([method]) => method !== 'GET' && method !== 'HEAD',
+  )) {
+    assert.equal(
+      (await send(api, method, path(newId()), reader.token)).status,
+      403,
+      `${method} ${path('…')}`,
+    );
+  }
+  assert.equal((await api.fetch('/v1/tenants/acme', { token })).status, 200);
+  assert.equal((await api.fetch('/v1/tenants/readers', { token })).status, 403);
+  const role = await api.fetch('/v1/tokens', {
+    method: 'POST',
+    token,
+    json: { role: 'operator', name: 'up' },
+  });
+  assert.equal(role.status, 403);
+});
+
+test('G4: fields that a client may not write are refused, not ignored', async () => {
+  await using api = await startTestApi();
+  const { token } = await api.tenant('acme');
+  const spec = { source: { image: { reference: 'a' } } };
+  const extras = [
+    { state: 'completed' },
+    { rootfs_path: '/etc' },
+    { isolation: {} },
+    { tenant_id: 'victim' },
+    { suggested_asset_id: 'x' },
+    { id: newId() },
+    { target: { outputPath: '/' } },
+    { source: { image: { reference: 'a', digest: 'sha256:0' } } },
+    { source: { image: { reference: 'a' }, git: { url: 'b' } } },
+  ];
+  for (const extra of extras) {
+    const answer = await api.fetch('/v1/builds', {
+      method: 'POST',
+      token,
+      json: { ...spec, ...extra },
+    });
+    assert.equal(answer.status, 400, JSON.stringify(extra));
+  }
+  const query = await api.fetch('/v1/builds?tenant_id=victim', { token });
+  assert.equal(query.status, 400);
+});
+
+test('G25: tokens are not taken from URLs, guesses are counted, and known tokens pass meanwhile', async () => {
+  await using api = await startTestApi({
+    limits: { failureBurst: 5, failuresPerMinute: 1, tokenCacheMs: 60_000 },
+  });
+  const { token } = await api.tenant('acme');
+  for (const name of ['access_token', 'token', 'api_key', 'Authorization']) {
+    const answer = await api.fetch(`/v1/builds?${name}=${token}`);
+    assert.ok([400, 401].includes(answer.status), name);
+  }
+  assert.equal((await api.fetch('/v1/builds', { token })).status, 200);
+  const statuses = [];
+  for (let n = 0; n < 8; n += 1) {
+    statuses.push((await api.fetch('/v1/builds', { token: `bld_${'x'.repeat(42)}${n}` })).status);
+  }
+  assert.deepEqual(statuses, [401, 401, 401, 401, 401, 429, 429, 429]);
+  assert.equal((await api.fetch('/v1/builds', { token })).status, 200);
+  const odd = [
+    'Basic dTpw',
+    'Bearer',
+    `Bearer ${token} x`,
+    `Bearer ${'x'.repeat(9000)}`,
+    `bearer\t${token}`,
+  ];
+  for (const authorization of odd) {
+    const answer = await api.fetch('/v1/builds', { headers: { authorization } });
+    assert.equal(answer.status, 401, authorization.slice(0, 20));
+    assert.match(answer.headers.get('www-authenticate') ?? '', /^Bearer/);
+  }
+  assert.ok(!JSON.stringify(api.logged).includes(token));
+});
+
+test('G29: X-Forwarded-For counts only from a trusted proxy', async () => {
+  const limits = { addressBurst: 3, addressRequestsPerMinute: 1 };
+  const statuses = async (api: ApiHarness): Promise<number[]> => {
+    const all = [];
+    for (let n = 0; n < 5; n += 1) {
+      const answer = await api.fetch('/v1/openapi.json', {
+        headers: { 'x-forwarded-for': `203.0.113.${n}` },
+      });
+      await answer.body?.cancel();
+      all.push(answer.status);
+    }
+    return all;
+  };
+  {
+    await using api = await startTestApi({ limits });
+    assert.deepEqual(await statuses(api), [200, 200, 200, 429, 429]);
+  }
+  await using api = await startTestApi({ limits, trustedProxies: ['127.0.0.0/8'] });
+  assert.deepEqual(await statuses(api), [200, 200, 200, 200, 200]);
+  const { token } = await api.tenant('acme');
+  await api.fetch('/v1/builds', {
+    token,
+    headers: { 'x-forwarded-for': '198.51.100.7, 203.0.113.1' },
+  });
+  assert.ok(api.logged.some(({ fields }) => fields.address === '203.0.113.1'));
+});
+
+test('G26: a page in a browser can neither post nor rebind its way in', async () => {
+  await using api = await startTestApi({ allowedHosts: ['builderd.example.com'] });
+  const { token } = await api.tenant('acme');
+  const id = await api.build(token);
+  const post = (headers: Record<string, string>, body?: string): Promise<Response> =>
+    api.fetch('/v1/builds', {
+      method: 'POST',
+      token,
+      headers,
+      ...(body === undefined ? {} : { body }),
+    });
+  const json = '{"source":{"image":{"reference":"a"}}}';
+  for (const type of [
+    'text/plain',
+    'application/x-www-form-urlencoded',
+    'multipart/form-data; boundary=x',
+    '',
+  ]) {
+    assert.equal((await post({ 'content-type': type }, json)).status, 415, type);
+  }
+  const cross: Record<string, string>[] = [
+    { origin: 'https://evil.example' },
+    { origin: 'null' },
+    { 'sec-fetch-site': 'cross-site' },
+    { 'sec-fetch-site': 'same-site' },
+  ];
+  for (const headers of cross) {
+    assert.equal(
+      (await post({ 'content-type': 'application/json', ...headers }, json)).status,
+      403,
+    );
+    const cancel = await api.fetch(`/v1/builds/${id}/cancel`, { method: 'POST', token, headers });
+    assert.equal(cancel.status, 403);
+  }
+  const preflight = await api.fetch('/v1/builds', {
+    method: 'OPTIONS',
+    headers: { origin: 'https://evil.example', 'access-control-request-method': 'POST' },
+  });
+  assert.equal(preflight.headers.get('access-control-allow-origin'), null);
+  assert.equal(preflight.status, 403);
+  const { curl } = await import('../fixtures/curl.ts');
+  const auth = ['-H', `Authorization: Bearer ${token}`];
+  for (const version of ['--http1.1', '--http2-prior-knowledge']) {
+    const rebound = await curl(
+      version,
+      ...auth,
+      '-H',
+      'Host: evil.example',
+      `${api.url}/v1/builds`,
+    );
+    assert.equal(rebound.status, 421, rebound.body);
+    const named = await curl(
+      version,
+      ...auth,
+      '-H',
+      'Host: builderd.example.com:8082',
+      `${api.url}/v1/builds`,
+    );
+    assert.equal(named.status, 200);
+  }
+});
