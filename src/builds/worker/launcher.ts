@@ -65,6 +65,8 @@ export async function launchWorker(options: LaunchOptions): Promise<LaunchedWork
       { cause: reason },
     );
   }
+  // Of a signal that could not be sent. It must not end the executor; the kernel ends the worker.
+  child.on('error', () => undefined);
   const { stdin, stderr } = child;
   const [, , , report, answers] = child.stdio;
   if (stdin === null || stderr === null) throw missingPipe();
