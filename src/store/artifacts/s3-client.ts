@@ -120,6 +120,8 @@ async function sign(
     secretAccessKey: config.secretAccessKey,
     region: config.region,
     service: 's3',
+    // Range and content type decide which bytes are meant: signed like the rest.
+    allHeaders: true,
   });
   const signed = await signer.sign();
   return { url: signed.url, headers: Object.fromEntries(signed.headers) };

@@ -33,8 +33,9 @@ export function objectCopy(
         close,
         async next() {
           while (at <= end) {
+            // Tries again by itself: what it gives up on is given up.
+            current ??= await openRange(client, key, { start: at, end, storedBytes, signal });
             try {
-              current ??= await openRange(client, key, { start: at, end, storedBytes, signal });
               const { done, value } = await current.next();
               if (done !== true && at + value.length > end + 1) {
                 throw corrupt('the object store sent more than was asked for');

@@ -27,5 +27,5 @@ export function wayFault(reason: unknown, doing: string): unknown {
 
 /** Answers after which the same request may well succeed. */
 export function isPassing(status: number): boolean {
-  return status === 408 || status === 429 || status >= 500;
+  return [408, 429, 500, 502, 503, 504].includes(status);
 }
