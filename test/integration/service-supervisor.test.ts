@@ -13,9 +13,7 @@ async function statusLine(pid: number, name: string): Promise<string> {
   return new RegExp(`^${name}:\\s+(.*)$`, 'm').exec(text)?.[1] ?? '';
 }
 
-test('builderd serve runs an api without rights and an executor, and ends in order on SIGTERM', {
-  skip: IS_ROOT ? false : 'needs root',
-}, async () => {
+test('builderd serve runs an api without rights and an executor, and ends in order on SIGTERM', async () => {
   await using service = await RunningService.start({
     settings: { DATABASE_PASSWORD: 'canary-hunter2', DATABASE_TYPE: 'sqlite' },
   });
@@ -76,9 +74,7 @@ test('builderd serve runs an api without rights and an executor, and ends in ord
   await assert.rejects(stat(path.join(service.dir, 'run/executor.sock')), { code: 'ENOENT' });
 });
 
-test('a role that is killed comes back, and the other one goes on', {
-  skip: IS_ROOT ? false : 'needs root',
-}, async () => {
+test('a role that is killed comes back, and the other one goes on', async () => {
   await using service = await RunningService.start();
   const { apiUrl } = service;
   const [api, executor] = [service.rolePid('api'), service.rolePid('executor')];
@@ -120,9 +116,7 @@ test('a role that is killed comes back, and the other one goes on', {
   }
 });
 
-test('SIGHUP a hundred times, good and broken files: the last good one is in effect', {
-  skip: IS_ROOT ? false : 'needs root',
-}, async () => {
+test('SIGHUP a hundred times, good and broken files: the last good one is in effect', async () => {
   await using service = await RunningService.start();
   const pids = [service.rolePid('api'), service.rolePid('executor')];
   const reads = (): number =>
@@ -165,9 +159,7 @@ test('SIGHUP a hundred times, good and broken files: the last good one is in eff
     assert.equal(line['setting'], 'METRICS_MAX_TENANTS');
 });
 
-test('SIGUSR1 opens no debugger in any process', {
-  skip: IS_ROOT ? false : 'needs root',
-}, async () => {
+test('SIGUSR1 opens no debugger in any process', async () => {
   await using service = await RunningService.start();
   const pids = [service.pid, service.rolePid('api'), service.rolePid('executor')];
   for (const pid of pids) process.kill(pid, 'SIGUSR1');
@@ -194,9 +186,7 @@ const REFUSED: readonly (readonly [Readonly<Record<string, string>>, number, Reg
   [{ OPERATOR_TOKEN_FILE: '/none' }, 2, /Cannot run the api: Cannot use the operator token/],
 ];
 for (const [settings, code, sentence] of REFUSED) {
-  test(`builderd serve ends with a sentence for ${JSON.stringify(settings)}`, {
-    skip: IS_ROOT ? false : 'needs root',
-  }, async () => {
+  test(`builderd serve ends with a sentence for ${JSON.stringify(settings)}`, async () => {
     await using service = await RunningService.launch({ settings });
     assert.equal(await service.ended, code);
     assert.match(service.stderr, sentence);
