@@ -53,6 +53,25 @@ forEachDatabase((name, openTestDatabase) => {
     });
   });
 
+  test(`${name}: defaults that no row may hold stop the making of a tenant, not its reading`, async () => {
+    await using opened = await openTestDatabase();
+    const make = (overrides: object) =>
+      testServices(opened.database, {
+        createMissing: true,
+        newTenants: { tier: 'free', overrides },
+      }).tenants.resolve(callerOf('acme'), undefined, inTime());
+    for (const overrides of [
+      { maxBuildMinutes: 99_999 },
+      { maxCpuCores: 0.5 },
+      { timeoutSeconds: 900, maxBuildMinutes: 5 },
+    ]) {
+      await assert.rejects(make(overrides), { code: 'config.invalid', message: /TENANT_DEFAULT_/ });
+    }
+    const ref = await make({ timeoutSeconds: 900 });
+    const view = await testServices(opened.database).tenants.get(ref, inTime());
+    assert.deepEqual(view.overrides, { timeoutSeconds: 900, maxBuildMinutes: 15 });
+  });
+
   test(`${name}: an operator creates and changes tenants, with versions, audit and an event`, async () => {
     await using opened = await openTestDatabase();
     const { tenants, events } = testServices(opened.database, {

@@ -18,6 +18,7 @@ import type { Caller, TenantRef } from '../caller.ts';
 import type { TenantService, TenantView } from '../tenant-service.ts';
 import { mayActFor, requireOperator, requireWriter } from './access.ts';
 import { checkCapacity } from './check-capacity.ts';
+import { newTenantOverrides } from './new-tenant-overrides.ts';
 import type { TenantServiceOptions } from './tenant-deps.ts';
 
 type Part = Pick<TenantService, 'resolve' | 'list' | 'create' | 'get' | 'update'>;
@@ -40,8 +41,9 @@ export function manageTenants(options: TenantServiceOptions): Part {
       const known = await findTenant(database, wanted);
       if (known !== undefined) return { id: known.id, name: known.name };
       if (!options.createMissing) throw noTenant(wanted);
+      const overrides = newTenantOverrides(newTenants);
       const { tenant } = await database.transaction(
-        (tx) => makeTenant(tx, caller, { name: wanted, ...newTenants }),
+        (tx) => makeTenant(tx, caller, { name: wanted, tier: newTenants.tier, overrides }),
         { signal },
       );
       return { id: tenant.id, name: tenant.name };
@@ -63,7 +65,7 @@ export function manageTenants(options: TenantServiceOptions): Part {
       const tier = input.tier === undefined ? newTenants.tier : parseTier(input.tier);
       const change = parseQuotaChange(input.overrides ?? {});
       // The defaults belong to the default tier: another one comes with its own values.
-      const defaults = tier === newTenants.tier ? newTenants.overrides : {};
+      const defaults = tier === newTenants.tier ? newTenantOverrides(newTenants) : {};
       const overrides = applyQuotaChange(defaults, change);
       checkCapacity(effectiveQuotas({ tier, overrides }), change, hostCapacity);
       const { tenant, created } = await database.transaction(
