@@ -6,6 +6,7 @@ import { createApi } from '../api/api.ts';
 import type { ApiLimits } from '../api/api-limits.ts';
 import type { AuthOptions, HealthPort } from '../api/api-options.ts';
 import { createJwtVerifier } from '../api/auth/jwt.ts';
+import { rpcExtension } from '../api/rpc/rpc-extension.ts';
 import { type TlsSettings, tlsContextOptions } from '../api/server/tls-settings.ts';
 import type { AdmissionLimits } from '../builds/service/builds/admission.ts';
 import { createBuildService } from '../builds/service/builds/create-build-service.ts';
@@ -65,7 +66,13 @@ export async function startApi(context: RoleContext): Promise<RunningRole> {
       secrets,
       limits: admissionLimits(live),
       log,
-      onViolation: (tenant, quotaType) => metrics.violation({ tenant, quotaType }),
+      onViolation: (tenant, quotaType) => {
+        metrics.violation({ tenant, quotaType });
+        log.warn(
+          { tenant, quotaType, code: 'quota.exceeded' },
+          'Refused a build: its quota is used up',
+        );
+      },
     }),
   );
   const tenants = createTenantService({
@@ -125,6 +132,7 @@ export async function startApi(context: RoleContext): Promise<RunningRole> {
       trustedProxies: settings.TRUSTED_PROXIES,
       limits: limitsOf(config),
       tracing: context.tracing,
+      extensions: [rpcExtension(log)],
       observer: { requestDone: (facts) => metrics.request(facts) },
     }),
   );

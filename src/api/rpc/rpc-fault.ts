@@ -26,16 +26,16 @@ const CODES = new Map<number, Code>([
 /** The words are those of the problem document: faults of the platform are told by their id only. */
 export function connectErrorOf(fault: BuilderdError, requestId: string): ConnectError {
   const { status, detail, code, hint } = problemOf(fault, requestId);
+  // Header values are ASCII: sentences go into the message.
   const metadata = new Headers({
     'builderd-error-code': code,
-    'builderd-error-hint': hint,
     'builderd-request-id': requestId,
   });
   const retryAfter = retryAfterOf(fault, status);
   if (retryAfter !== undefined) metadata.set('retry-after', String(retryAfter));
   const connectCode =
     code === 'not_supported' ? Code.Unimplemented : (CODES.get(status) ?? Code.Internal);
-  return new ConnectError(detail, connectCode, metadata);
+  return new ConnectError(`${detail}. ${hint}`, connectCode, metadata);
 }
 
 /** Any fault of a handler, logged when it is ours. */
