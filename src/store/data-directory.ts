@@ -40,14 +40,7 @@ export async function prepareDataDirectory(
 ): Promise<void> {
   const doing = `use the data directory "${directory}"`;
   try {
-    await mkdir(path.dirname(directory), { recursive: true });
-    const isNew = await mkdir(directory, { mode: 0o700 }).then(
-      () => true,
-      (reason: unknown) => {
-        if (errnoOf(reason) === 'EEXIST') return false;
-        throw reason;
-      },
-    );
+    const isNew = await makeDirectory(directory, 0o700);
     await using handle = await openDirectory(directory);
     if (isNew && owner !== undefined) await handle.chown(owner.uid, owner.gid);
     const { uid, mode } = await handle.stat();
@@ -60,7 +53,7 @@ export async function prepareDataDirectory(
       );
     }
   } catch (reason) {
-    throw asBuilderdError(reason, doing);
+    throw pathFault(reason, doing);
   }
 }
 
@@ -98,7 +91,26 @@ export async function prepareDataFile(
   } catch (reason) {
     // Another process was faster: it has done the same.
     if (errnoOf(reason) === 'EEXIST') return;
-    throw asBuilderdError(reason, doing);
+    throw pathFault(reason, doing);
+  }
+}
+
+/**
+ * True when it was made, with the parents that were missing. Node's own recursive mkdir never ends
+ * where the kernel answers ENOENT for a name that cannot be made, as below /proc.
+ */
+async function makeDirectory(directory: string, mode: number): Promise<boolean> {
+  for (let tries = 1; ; tries += 1) {
+    try {
+      await mkdir(directory, { mode });
+      return true;
+    } catch (reason) {
+      const errno = errnoOf(reason);
+      if (errno === 'EEXIST') return false;
+      const parent = path.dirname(directory);
+      if (errno !== 'ENOENT' || tries > 1 || parent === directory) throw reason;
+      await makeDirectory(parent, 0o755);
+    }
   }
 }
 
@@ -115,6 +127,13 @@ async function openDirectory(directory: string): ReturnType<typeof open> {
       { cause: reason },
     );
   }
+}
+
+/** Whatever the system says of the path, somebody has to look at the path. */
+function pathFault(reason: unknown, doing: string): BuilderdError {
+  const fault = asBuilderdError(reason, doing);
+  if (fault.code !== 'internal' || errnoOf(reason) === undefined) return fault;
+  return new BuilderdError('host.permission', fault.message, { cause: reason });
 }
 
 function refuseOthers(

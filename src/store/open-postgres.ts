@@ -11,6 +11,7 @@ import type { OpenDatabaseOptions } from './open-database.ts';
 import { PostgresBell } from './postgres-bell.ts';
 import { postgresDialect } from './postgres-driver.ts';
 import { parsePostgresUrl, type PostgresTarget, tlsOptionsFor } from './postgres-url.ts';
+import { readWarnings } from './postgres-warnings.ts';
 import type { Schema } from './schema.ts';
 import { TransactionScope } from './transaction-scope.ts';
 
@@ -26,14 +27,12 @@ const MIN_SERVER_VERSION = 130_000;
 const { INT8, NUMERIC } = pg.types.builtins;
 type TypeId = Parameters<typeof pg.types.getTypeParser>[0];
 
-export async function openPostgres(
-  url: string,
-  { signal, log, migrate: wanted = true }: OpenDatabaseOptions,
-): Promise<Database> {
+export async function openPostgres(url: string, options: OpenDatabaseOptions): Promise<Database> {
+  const { signal, log } = options;
   throwIfAborted(signal, 'open the database');
   const target = parsePostgresUrl(url);
   const config = clientConfig(target);
-  if (wanted) await migrateOnce(config, log);
+  if (options.migrate !== false) await migrateOnce(config, options);
   const scope = new TransactionScope();
   const bell = new Doorbell();
   const pool = openPool(
@@ -58,6 +57,9 @@ export async function openPostgres(
   });
   try {
     await checkMigrated(database.k, { dialect: 'postgres' });
+    for (const { setting, current, limit, message } of await readWarnings(database, target)) {
+      log.warn({ setting, ...(limit === undefined ? {} : { current, limit }) }, message);
+    }
     return database;
   } catch (reason) {
     await database[Symbol.asyncDispose]();
@@ -66,7 +68,10 @@ export async function openPostgres(
 }
 
 /** One connection of its own, whose limits let it wait for another migrator. */
-async function migrateOnce(config: pg.ClientConfig, log: Log): Promise<void> {
+async function migrateOnce(
+  config: pg.ClientConfig,
+  { log, onMigrated }: OpenDatabaseOptions,
+): Promise<void> {
   const pool = openPool({ ...config, max: 1 }, log);
   const scope = new TransactionScope();
   const k = new Kysely<Schema>({
@@ -76,6 +81,7 @@ async function migrateOnce(config: pg.ClientConfig, log: Log): Promise<void> {
     await checkServer(k);
     const applied = await migrate(k, { dialect: 'postgres' });
     if (applied.length > 0) log.info({ count: applied.length }, 'Migrated the database');
+    onMigrated?.(applied);
   } finally {
     await k.destroy();
   }

@@ -13,7 +13,7 @@ const LOOK_MS = 200;
 
 export async function openSqlite(
   directory: string,
-  { signal, log, migrate: wanted = true }: OpenDatabaseOptions,
+  { signal, log, migrate: wanted = true, onMigrated }: OpenDatabaseOptions,
 ): Promise<Database> {
   throwIfAborted(signal, 'open the database');
   await prepareDataDirectory(directory);
@@ -52,6 +52,7 @@ export async function openSqlite(
     const applied = wanted ? await migrate(database.k, options) : [];
     if (!wanted) await checkMigrated(database.k, options);
     if (applied.length > 0) log.info({ count: applied.length }, 'Migrated the database');
+    if (wanted) onMigrated?.(applied);
     return database;
   } catch (reason) {
     await database[Symbol.asyncDispose]();

@@ -82,7 +82,7 @@ export function parsePostgresUrl(text: string): PostgresTarget {
       1000,
     poolMax: whole(given.get('pool_max_conns'), 'pool_max_conns', {
       fallback: DEFAULT_POOL_MAX,
-      min: 2,
+      min: 1,
       max: 1000,
     }),
     poolMin: whole(given.get('pool_min_conns'), 'pool_min_conns', {

@@ -1,3 +1,5 @@
+import { realpathSync } from 'node:fs';
+import path from 'node:path';
 import { DatabaseSync, type SQLInputValue, type StatementSync } from 'node:sqlite';
 import { setTimeout as sleep } from 'node:timers/promises';
 import {
@@ -23,19 +25,20 @@ const CACHED_STATEMENTS = 400;
 
 /** Opens with every commit synced (WAL, FULL) and a schema that is not believed. */
 export async function openSqliteFile(
-  path: string,
+  file: string,
   { signal }: { readonly signal: AbortSignal },
 ): Promise<DatabaseSync> {
   const doing = 'open the SQLite database';
   return await untilFree(
     () => {
-      const db = new DatabaseSync(path, {
+      const db = new DatabaseSync(file, {
         timeout: BLOCKING_WAIT_MS,
         enableForeignKeyConstraints: true,
         enableDoubleQuotedStringLiterals: false,
         defensive: true,
       });
       try {
+        refuseLink(db, file);
         // The change to WAL needs the file alone: two first starts at once meet here.
         const mode = db.prepare('pragma journal_mode = wal').get()?.['journal_mode'];
         if (mode !== 'wal') {
@@ -55,6 +58,16 @@ export async function openSqliteFile(
     },
     { signal, doing },
   );
+}
+
+/**
+ * SQLite follows symlinks and then says what it really opened. Root opens files of the service
+ * user, who must not be able to make it another one's file. Nothing was read or written yet.
+ */
+export function refuseLink(db: DatabaseSync, file: string): void {
+  const wanted = path.join(realpathSync(path.dirname(file)), path.basename(file));
+  if (db.location() === wanted) return;
+  throw new BuilderdError('host.permission', `Cannot use "${file}": it is a symlink`);
 }
 
 export function sqliteDialect(db: DatabaseSync, scope: TransactionScope): Dialect {
