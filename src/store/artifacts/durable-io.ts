@@ -8,22 +8,32 @@ import { type FileHandle, link, mkdir, open, readdir, rmdir, unlink } from 'node
  */
 export interface DurableIo {
   /** Fails on anything that is there already, a symlink included. Read and write, mode 0600. */
-  openNew(path: string): Promise<FileHandle>;
+  readonly openNew: (path: string) => Promise<FileHandle>;
   /** Never follows a symlink in the last part; does not wait on a FIFO. */
-  openForReading(path: string): Promise<FileHandle>;
-  openDirectory(path: string): Promise<FileHandle>;
-  makeDirectory(path: string, mode: number): Promise<void>;
-  list(path: string): Promise<readonly Dirent[]>;
-  sync(handle: FileHandle): Promise<void>;
+  readonly openForReading: (path: string) => Promise<FileHandle>;
+  readonly openDirectory: (path: string) => Promise<FileHandle>;
+  readonly makeDirectory: (path: string, mode: number) => Promise<void>;
+  readonly list: (path: string) => Promise<readonly Dirent[]>;
+  readonly sync: (handle: FileHandle) => Promise<void>;
   /** Owner and mode that a finished file keeps. */
-  seal(handle: FileHandle, mode: number, owner: Owner | undefined): Promise<void>;
+  readonly seal: (handle: FileHandle, mode: number, owner: Owner | undefined) => Promise<void>;
   /** All of `length` bytes, or a fault. */
-  write(handle: FileHandle, bytes: Uint8Array, length: number, position: number): Promise<void>;
+  readonly write: (
+    handle: FileHandle,
+    bytes: Uint8Array,
+    length: number,
+    position: number,
+  ) => Promise<void>;
   /** As many bytes as there are, up to `length`. */
-  read(handle: FileHandle, into: Uint8Array, length: number, position: number): Promise<number>;
-  link(from: string, to: string): Promise<void>;
-  unlink(path: string): Promise<void>;
-  removeDirectory(path: string): Promise<void>;
+  readonly read: (
+    handle: FileHandle,
+    into: Uint8Array,
+    length: number,
+    position: number,
+  ) => Promise<number>;
+  readonly link: (from: string, to: string) => Promise<void>;
+  readonly unlink: (path: string) => Promise<void>;
+  readonly removeDirectory: (path: string) => Promise<void>;
 }
 
 export interface Owner {
