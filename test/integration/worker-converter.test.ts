@@ -17,6 +17,9 @@ import {
   type LayerSource,
 } from '../../src/rootfs/layer/layer-source.ts';
 import { convertJob, type JobFixtureOptions } from '../fixtures/convert-job.ts';
+import { encodeLayer } from '../fixtures/images/encode-layer.ts';
+import { METADATA_TRAPS, NAME_TRAPS } from '../fixtures/images/metadata-traps.ts';
+import { LINK_TRAPS, REPLACEMENT_TRAPS, WHITEOUT_TRAPS } from '../fixtures/images/traps.ts';
 import { layerOf } from '../fixtures/memory-layer.ts';
 import { rawEnd, rawFile, rawHeader } from '../fixtures/raw-tar.ts';
 import { converterIn, needsRoot, quietLog } from '../fixtures/worker-program.ts';
@@ -81,6 +84,30 @@ for (const formats of [['ext4'], ['tar'], ['ext4', 'tar']] as const) {
     });
   });
 }
+
+const TRAPS = [
+  ...WHITEOUT_TRAPS,
+  ...LINK_TRAPS,
+  ...REPLACEMENT_TRAPS,
+  ...METADATA_TRAPS,
+  ...NAME_TRAPS,
+]
+  // All of them are equal; a process for each would take a minute.
+  .filter((_, index) => index % 6 === 0);
+
+test('a worker converts images of known traps as this process does', {
+  skip: needsRoot,
+}, async () => {
+  assert.ok(TRAPS.length > 5);
+  for (const trap of TRAPS) {
+    await using stack = new AsyncDisposableStack();
+    const layers: LayerSource[] = [];
+    for (const layer of trap.layers) layers.push(stack.use(await layerOf(encodeLayer(layer))));
+    await sameInBoth(layers, { formats: ['ext4', 'tar'] }).catch((reason: unknown) => {
+      throw new Error(trap.name, { cause: reason });
+    });
+  }
+});
 
 test('a worker reads a layer twice from one descriptor', { skip: needsRoot }, async () => {
   // The upper layer hides the file, but the lower one has a second name for it.
