@@ -22,6 +22,7 @@ import {
 } from '../../src/store/webhooks/delivery-rows.ts';
 import { callerOf } from '../fixtures/callers.ts';
 import { forEachDatabase, silentLog } from '../fixtures/databases.ts';
+import { failingDatabase } from '../fixtures/failing-database.ts';
 import { inTime, testServices, type TestServices } from '../fixtures/services.ts';
 import { testSecrets } from '../fixtures/test-secrets.ts';
 import { startWebhookReceiver } from '../fixtures/webhook-receiver.ts';
@@ -313,6 +314,21 @@ forEachDatabase((name, openTestDatabase) => {
     await using second = startSender(opened.database, receiver.host);
     await second.wait(1);
     assert.deepEqual(second.outcomes, ['delivered']);
+  });
+
+  test(`${name}: the loop goes on when the database was away`, async () => {
+    await using opened = await openTestDatabase();
+    await using receiver = await startWebhookReceiver();
+    const services = testServices(opened.database, { egressAllow: receiver.host });
+    const acme = await services.tenant('acme');
+    const wish = { url: receiver.url, events: WANTED };
+    await services.events.createWebhook(callerOf('acme'), acme, wish, inTime());
+    await append(services, acme, 1);
+    let refused = 0;
+    const failing = failingDatabase(opened.database, () => (refused += 1) <= 1);
+    await using sender = startSender(failing, receiver.host);
+    await sender.wait(1);
+    assert.deepEqual(sender.outcomes, ['delivered']);
   });
 
   test(`${name}: a deleted webhook gets nothing, and its deliveries go with it`, async () => {

@@ -9,6 +9,7 @@ import type { TenantRef } from '../../src/builds/service/caller.ts';
 import type { EventView } from '../../src/builds/service/event-service.ts';
 import { callerOf } from '../fixtures/callers.ts';
 import { forEachDatabase } from '../fixtures/databases.ts';
+import { failingDatabase } from '../fixtures/failing-database.ts';
 import { inTime, testServices } from '../fixtures/services.ts';
 
 async function append(database: Database, tenant: TenantRef, nth: number): Promise<void> {
@@ -141,6 +142,26 @@ forEachDatabase((name, openTestDatabase) => {
       [4],
     );
     await batches.return?.();
+  });
+
+  test(`${name}: a follower whose database goes away is told, and its place is free again`, async () => {
+    await using opened = await openTestDatabase();
+    const a = await testServices(opened.database).tenant('a');
+    let isAway = false;
+    const { events } = testServices(failingDatabase(opened.database, () => isAway));
+    const signal = AbortSignal.timeout(30_000);
+    const batches = events.follow(a, { after: 0, signal })[Symbol.asyncIterator]();
+    await append(opened.database, a, 1);
+    await batches.next();
+    const next = batches.next();
+    isAway = true;
+    await assert.rejects(next, { code: 'database.unavailable' });
+    isAway = false;
+    const again = events.follow(a, { after: 0, signal })[Symbol.asyncIterator]();
+    const { value } = await again.next();
+    const batch: readonly EventView[] = value;
+    assert.equal(batch.length, 1);
+    await again.return?.();
   });
 
   test(`${name}: follow() ends with its signal and gives its place back`, async () => {
