@@ -14,6 +14,7 @@ import { systemClock } from '../../src/core/clock.ts';
 import { parseEgressAllow } from '../../src/egress/allow-list.ts';
 import { createDialer } from '../../src/egress/dialer.ts';
 import type { Database } from '../../src/store/database.ts';
+import { pruneEvents } from '../../src/store/events/prune-events.ts';
 import { appendEvent } from '../../src/store/events/append-event.ts';
 import {
   claimDeliveries,
@@ -314,6 +315,24 @@ forEachDatabase((name, openTestDatabase) => {
     await using second = startSender(opened.database, receiver.host);
     await second.wait(1);
     assert.deepEqual(second.outcomes, ['delivered']);
+  });
+
+  test(`${name}: a delivery whose event is gone is given up, and goes when it is old`, async () => {
+    await using opened = await openTestDatabase();
+    const { database } = opened;
+    const services = testServices(database);
+    const acme = await services.tenant('acme');
+    const wish = { url: 'https://example.com/', events: WANTED };
+    await services.events.createWebhook(callerOf('acme'), acme, wish, inTime());
+    await append(services, acme, 1);
+    const pruned = await pruneEvents(database, { olderThanMs: -60_000 });
+    assert.deepEqual(pruned, { events: 1, deliveries: 0, violations: 0 });
+    await using sender = startSender(database, '');
+    await sender.wait(1);
+    assert.deepEqual(sender.outcomes, ['given_up']);
+    assert.equal((await hookOf(services, acme))?.lastDelivery?.error, 'the event is too old');
+    assert.equal((await hookOf(services, acme))?.active, true);
+    assert.equal((await pruneEvents(database, { olderThanMs: -60_000 })).deliveries, 1);
   });
 
   test(`${name}: the loop goes on when the database was away`, async () => {

@@ -1,13 +1,14 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { sql } from 'kysely';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { appendEvent } from '../../src/store/events/append-event.ts';
+import { recordViolation } from '../../src/store/violations/record-violation.ts';
 import { pruneEvents } from '../../src/store/events/prune-events.ts';
 import { readEvents } from '../../src/store/events/read-events.ts';
 import type { Database } from '../../src/store/database.ts';
 import type { TenantRef } from '../../src/builds/service/caller.ts';
 import type { EventView } from '../../src/builds/service/event-service.ts';
-import { callerOf } from '../fixtures/callers.ts';
 import { forEachDatabase } from '../fixtures/databases.ts';
 import { failingDatabase } from '../fixtures/failing-database.ts';
 import { inTime, testServices } from '../fixtures/services.ts';
@@ -193,30 +194,36 @@ forEachDatabase((name, openTestDatabase) => {
     }
   });
 
-  test(`${name}: pruneEvents() keeps what a webhook still waits for`, async () => {
+  test(`${name}: pruneEvents() removes what is old, in batches, and nothing else`, async () => {
     await using opened = await openTestDatabase();
-    const services = testServices(opened.database);
     const { database } = opened;
-    const a = await services.tenant('a');
-    await append(database, a, 1);
-    const hook = { url: 'https://example.com/', events: ['build.state'] } as const;
-    await services.events.createWebhook(callerOf('a'), a, hook, inTime());
-    await append(database, a, 2);
-    assert.deepEqual(await pruneEvents(database, { olderThanMs: 60_000 }), {
-      events: 0,
-      deliveries: 0,
-      violations: 0,
-    });
-    // In the future of the database's clock: everything is old.
-    assert.deepEqual(await pruneEvents(database, { olderThanMs: -60_000 }), {
-      events: 1,
-      deliveries: 0,
-      violations: 0,
-    });
+    const services = testServices(database);
+    const [a, b] = [await services.tenant('a'), await services.tenant('b')];
+    const violation = {
+      tenantId: a.id,
+      quotaType: 'storage',
+      current: 1,
+      limit: 1,
+      message: 'x',
+    } as const;
+    await database.transaction((tx) => recordViolation(tx, violation), inTime());
+    for (let nth = 0; nth < 5; nth += 1) await append(database, nth % 2 === 0 ? a : b, nth);
+    const none = { events: 0, deliveries: 0, violations: 0 };
+    assert.deepEqual(await pruneEvents(database, { olderThanMs: 60_000, batch: 2 }), none);
+    await sql`update events set created_at = 1 where seq <= 2`.execute(database.k);
+    const old = await pruneEvents(database, { olderThanMs: 60_000, batch: 2 });
+    assert.deepEqual(old, { ...none, events: 4 });
     const left = await readEvents(database, a.id, { after: 0, limit: 9 });
     assert.deepEqual(
       left.map((event) => event.seq),
-      [2],
+      [3, 4],
     );
+    // In the future of the database's clock everything is old.
+    const all = await pruneEvents(database, { olderThanMs: -60_000, batch: 2 });
+    assert.deepEqual(all, { events: 2, deliveries: 0, violations: 1 });
+    // Numbers go on where they were.
+    await append(database, a, 9);
+    const [next] = await readEvents(database, a.id, { after: 0, limit: 9 });
+    assert.equal(next?.seq, 5);
   });
 });
