@@ -8,10 +8,18 @@ import { test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { promisify } from 'node:util';
 import { LAUNCHER_FILE } from '../../native/launcher.ts';
+import { createWorkerConverter } from '../../src/builds/worker/worker-converter.ts';
 import { faultOfEnd } from '../../src/builds/worker/worker-fault.ts';
 import { isBuilderdError } from '../../src/core/errors.ts';
+import { DEFAULT_CONVERSION_LIMITS } from '../../src/rootfs/layer/layer-source.ts';
 import { processesOf } from '../fixtures/processes-of.ts';
-import { codeRootWith, converterIn, needsRoot, runAsWorker } from '../fixtures/worker-program.ts';
+import {
+  codeRootWith,
+  converterIn,
+  needsRoot,
+  quietLog,
+  runAsWorker,
+} from '../fixtures/worker-program.ts';
 
 const FIXTURE = path.join(import.meta.dirname, '../fixtures/hanging-conversion.ts');
 const WORKER_OFFSET = 65_530;
@@ -24,8 +32,11 @@ async function firstLine(child: ChildProcess): Promise<string> {
 
 test('kill -9 of the executor leaves no worker', { skip: needsRoot }, async () => {
   const idBase = 0x6d00_0000;
+  await using dir = await mkdtempDisposable(path.join(tmpdir(), 'builderd-killed-'));
   const child = spawn(process.execPath, [FIXTURE, String(idBase)], {
     stdio: ['ignore', 'pipe', 'inherit'],
+    // What it cannot tidy up any more lies in here.
+    env: { ...process.env, TMPDIR: dir.path },
   });
   const exited = once(child, 'exit');
   assert.equal(await firstLine(child), 'up');
@@ -62,6 +73,24 @@ for (const [capability, message] of WITHOUT) {
     assert.deepEqual(processesOf(idBase + WORKER_OFFSET), []);
   });
 }
+
+test('check() finds a host that can isolate, and one whose launcher is missing', {
+  skip: needsRoot,
+}, async () => {
+  const signal = AbortSignal.timeout(60_000);
+  await converterIn().check({ signal });
+  const broken = createWorkerConverter({
+    limits: DEFAULT_CONVERSION_LIMITS,
+    version: 'test',
+    log: quietLog,
+    nowMs: () => performance.now(),
+    launcher: '/nowhere/builderd-launch',
+  });
+  await assert.rejects(broken.check({ signal }), {
+    code: 'isolation.unavailable',
+    message: /its launcher \/nowhere\/builderd-launch does not start/,
+  });
+});
 
 test('a launcher refuses arguments that would weaken it', { skip: needsRoot }, async () => {
   const good = new Map([

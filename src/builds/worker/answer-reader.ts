@@ -1,7 +1,7 @@
 import type { Readable } from 'node:stream';
 import type { ErrorCode } from '../../core/error-catalogue.ts';
-import { BuilderdError } from '../../core/errors.ts';
 import type { ProgressListener } from '../../core/progress.ts';
+import { brokenAnswer } from './broken-answer.ts';
 import type { ClaimedArtifact } from './converter.ts';
 import { parseAnswer } from './parse-answer.ts';
 
@@ -39,14 +39,6 @@ export async function readAnswers(
   return reader.finish();
 }
 
-export function brokenProtocol(fact: string, cause?: unknown): BuilderdError {
-  return new BuilderdError(
-    'internal',
-    `Cannot use the worker's answer: ${fact}`,
-    cause === undefined ? {} : { cause },
-  );
-}
-
 type Result = Extract<WorkerAnswer, { readonly kind: 'result' }>;
 
 /** Holds at most one line, or the documents whose sizes a checked line has announced. */
@@ -76,19 +68,19 @@ class AnswerReader {
   }
 
   finish(): WorkerAnswer {
-    if (this.#lineBytes > 0) throw brokenProtocol('it ends within a line');
-    if (this.#missing !== undefined) throw brokenProtocol('it ends within a document');
+    if (this.#lineBytes > 0) throw brokenAnswer('it ends within a line');
+    if (this.#missing !== undefined) throw brokenAnswer('it ends within a document');
     return this.#answer;
   }
 
   /** Takes up to one whole line; gives how many bytes it used. */
   #piece(bytes: Buffer): number {
-    if (this.#answer.kind !== 'none') throw brokenProtocol('something follows its last line');
+    if (this.#answer.kind !== 'none') throw brokenAnswer('something follows its last line');
     const end = bytes.indexOf(0x0a);
     const used = end < 0 ? bytes.length : end;
     this.#lineBytes += used;
     if (this.#lineBytes > MAX_LINE_BYTES) {
-      throw brokenProtocol(`it has a line of more than ${MAX_LINE_BYTES} bytes`);
+      throw brokenAnswer(`it has a line of more than ${MAX_LINE_BYTES} bytes`);
     }
     this.#line.push(bytes.subarray(0, used));
     if (end < 0) return used;
@@ -105,7 +97,7 @@ class AnswerReader {
     const earned = ((now - this.#refilledAt) / 1000) * LINES_PER_SECOND;
     this.#refilledAt = now;
     this.#allowance = Math.min(BURST_LINES, this.#allowance + earned) - 1;
-    if (this.#allowance < 0) throw brokenProtocol('it floods the channel');
+    if (this.#allowance < 0) throw brokenAnswer('it floods the channel');
   }
 
   #take(line: Buffer): void {

@@ -1,6 +1,6 @@
 import { parseDigest } from '../../core/digest.ts';
 import { ERRORS, type ErrorCode } from '../../core/error-catalogue.ts';
-import { BuilderdError, messageOf } from '../../core/errors.ts';
+import { messageOf } from '../../core/errors.ts';
 import type { BuildPhase, ProgressEvent } from '../../core/progress.ts';
 import {
   isJsonArray,
@@ -11,6 +11,7 @@ import {
 } from '../../runtime/registry/strict-json.ts';
 import { FORMATS } from '../request.ts';
 import { MAX_DETAIL_CHARS, MAX_MESSAGE_CHARS } from './answer-message.ts';
+import { brokenAnswer } from './broken-answer.ts';
 import type { ClaimedArtifact } from './converter.ts';
 
 export type Answer =
@@ -43,16 +44,16 @@ export function parseAnswer(line: Buffer): Answer {
   try {
     value = parseStrictJson(line, 'a line of the worker', LINE_LIMITS);
   } catch (reason) {
-    throw broken(messageOf(reason), reason);
+    throw brokenAnswer(messageOf(reason), reason);
   }
-  if (!isJsonObject(value)) throw broken('a line is not an object');
+  if (!isJsonObject(value)) throw brokenAnswer('a line is not an object');
   const kind = value.get('kind');
   if (kind === 'progress') return { kind, event: parseEvent(value.get('event')) };
   if (kind === 'failed') return parseFailure(value);
-  if (kind !== 'result') throw broken('a line is of no known kind');
+  if (kind !== 'result') throw brokenAnswer('a line is of no known kind');
   const list = value.get('artifacts');
   if (!isJsonArray(list) || list.length > FORMATS.length)
-    throw broken('it has no list of artifacts');
+    throw brokenAnswer('it has no list of artifacts');
   return {
     kind,
     artifacts: list.map(parseArtifact),
@@ -73,23 +74,23 @@ function isWorkerCode(code: string): code is ErrorCode {
 }
 
 function parseArtifact(value: JsonValue): ClaimedArtifact {
-  if (!isJsonObject(value)) throw broken('an artifact is not an object');
+  if (!isJsonObject(value)) throw brokenAnswer('an artifact is not an object');
   const format = FORMATS.find((each) => each === value.get('format'));
-  if (format === undefined) throw broken('an artifact is of no known format');
+  if (format === undefined) throw brokenAnswer('an artifact is of no known format');
   const sizeBytes = parseCount(value.get('sizeBytes'), Number.MAX_SAFE_INTEGER);
   try {
     return { format, sizeBytes, digest: parseDigest(value.get('digest')) };
   } catch (reason) {
-    throw broken('the digest of an artifact is none', reason);
+    throw brokenAnswer('the digest of an artifact is none', reason);
   }
 }
 
 function parseEvent(value: JsonValue | undefined): ProgressEvent {
-  if (!isJsonObject(value)) throw broken('progress without an event');
+  if (!isJsonObject(value)) throw brokenAnswer('progress without an event');
   const kind = value.get('kind');
   if (kind === 'notice') return parseNotice(value);
   const phase = PHASES.find((each) => each === value.get('phase'));
-  if (phase === undefined) throw broken('progress of an unknown phase');
+  if (phase === undefined) throw brokenAnswer('progress of an unknown phase');
   const state = value.get('state');
   if (kind === 'phase' && (state === 'started' || state === 'done')) {
     const detail = value.get('detail');
@@ -99,12 +100,12 @@ function parseEvent(value: JsonValue | undefined): ProgressEvent {
   if (kind === 'bytes' && (state === 'running' || state === 'done' || state === 'reused')) {
     return { kind, phase, state, id: parseId(value.get('id')), ...parseBytes(value) };
   }
-  throw broken('progress of no known kind');
+  throw brokenAnswer('progress of no known kind');
 }
 
 function parseNotice(value: JsonObject): ProgressEvent {
   const level = value.get('level');
-  if (level !== 'info' && level !== 'warning') throw broken('a notice without a level');
+  if (level !== 'info' && level !== 'warning') throw brokenAnswer('a notice without a level');
   const message = parseText(value.get('message'), MAX_MESSAGE_CHARS);
   return { kind: 'notice', level, message };
 }
@@ -120,7 +121,7 @@ function parseId(value: JsonValue | undefined): string {
   try {
     return parseDigest(value);
   } catch (reason) {
-    throw broken('progress of something that is no layer', reason);
+    throw brokenAnswer('progress of something that is no layer', reason);
   }
 }
 
@@ -128,12 +129,12 @@ function parseCount(value: JsonValue | undefined, max: number): number {
   if (typeof value === 'number' && Number.isSafeInteger(value) && value >= 0 && value <= max) {
     return value;
   }
-  throw broken('a number is missing or out of range');
+  throw brokenAnswer('a number is missing or out of range');
 }
 
 /** Foreign text for logs and terminals: no control characters, no second line, not too long. */
 function parseText(value: JsonValue | undefined, maxChars: number): string {
-  if (typeof value !== 'string') throw broken('a text is missing');
+  if (typeof value !== 'string') throw brokenAnswer('a text is missing');
   return harmless(value, maxChars);
 }
 
@@ -144,12 +145,4 @@ export function harmless(text: string, maxChars: number): string {
       Array.from(Buffer.from(char), (byte) => `\\x${byte.toString(16).padStart(2, '0')}`).join(''),
     );
   return escaped.slice(0, maxChars).toWellFormed();
-}
-
-function broken(fact: string, cause?: unknown): BuilderdError {
-  return new BuilderdError(
-    'internal',
-    `Cannot use the worker's answer: ${fact}`,
-    cause === undefined ? {} : { cause },
-  );
 }
