@@ -24,7 +24,7 @@ export interface RequestHookOptions {
 
 /** What happens to every request around its handler, whatever route it has. */
 export function addRequestHooks(app: ApiApp, options: RequestHookOptions): void {
-  const { gate, limits, hygiene, closing, log, observer, tracing, nowMs } = options;
+  const { gate, limits, hygiene, closing, log, tracing, nowMs } = options;
   app.decorateRequest('state');
   refuseUnguardedRoutes(app);
 
@@ -114,6 +114,7 @@ function noteRequest(
     durationMs: Math.round(nowMs() - startedAt),
   };
   observer?.requestDone(facts);
+  endSpan(request, facts);
   if (request.routeOptions.config.guard?.unmetered === true) return;
   const { id: requestId, ip: address } = request;
   log.info(
