@@ -67,7 +67,7 @@ export function reportOutcome(
       metrics.buildFinished({ status: 'failed', durationMs });
       const line = { ...fields, build_status: 'failed', code: error.code };
       if (error.entry.fault === 'platform') log.error({ ...line, err: error }, 'Build ended');
-      else log.info(line, 'Build ended');
+      else log.warn(line, 'Build ended');
       return;
     }
     case 'retried':
