@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { mkdtempDisposable, stat } from 'node:fs/promises';
+import { chmod, mkdtempDisposable, stat } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { test } from 'node:test';
@@ -214,6 +214,21 @@ test('a worker starts from a compile cache that it can only read', {
   });
   const { artifacts } = await converter.convert(fixture.job, callOf());
   assert.equal(artifacts[0]?.digest, sha256(await fixture.read('ext4')));
+});
+
+test('warmWorkerCache() keeps no code where others could write', async () => {
+  await using dir = await mkdtempDisposable(path.join(tmpdir(), 'builderd-cache-'));
+  await chmod(dir.path, 0o777);
+  const codeRoot = path.resolve(import.meta.dirname, '../..');
+  const cacheDir = path.join(dir.path, 'code');
+  const signal = AbortSignal.timeout(60_000);
+  await assert.rejects(
+    warmWorkerCache({ nodePath: process.execPath, codeRoot, cacheDir }, { signal }),
+    {
+      code: 'host.permission',
+    },
+  );
+  await assert.rejects(stat(cacheDir), { code: 'ENOENT' });
 });
 
 test('convert() refuses ids that accounts of the host may have', { skip: needsRoot }, async () => {
