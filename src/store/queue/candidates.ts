@@ -1,4 +1,4 @@
-import { sql } from 'kysely';
+import { type RawBuilder, sql } from 'kysely';
 import { asBuilderdError, type BuilderdError } from '../../core/errors.ts';
 import { parseTenantId, parseTenantName, type TenantId, type TenantName } from '../../core/ids.ts';
 import type { Quotas } from '../../core/quotas.ts';
@@ -39,26 +39,27 @@ export async function readCandidates(
     readonly onBadTenant?: (tenantId: string, reason: BuilderdError) => void;
   },
 ): Promise<readonly Candidate[]> {
-  // The states stand in the text, not in parameters: only so SQLite uses the partial index.
+  const queue = queueOf(db);
   const { rows } = await sql<CandidateRow>`
     with recursive waiting (tenant_id) as (
       select (
-        select tenant_id from builds where state = 'pending' order by tenant_id limit 1
+        select tenant_id from ${queue} where state = 'pending'
+        order by tenant_id, priority desc, id limit 1
       )
       union all
       select (
-        select tenant_id from builds
+        select tenant_id from ${queue}
         where state = 'pending' and builds.tenant_id > waiting.tenant_id
-        order by tenant_id limit 1
+        order by tenant_id, priority desc, id limit 1
       )
       from waiting where waiting.tenant_id is not null
     )
     select tenants.id, tenants.name, tenants.tier, tenants.overrides, tenants.claim_pass, (
-      select builds.id from builds
+      select builds.id from ${queue}
       where builds.state = 'pending' and builds.tenant_id = tenants.id
         and builds.not_before <= ${db.now}
         and builds.cancel_requested_at is null and builds.deleted_at is null
-      order by builds.priority desc, builds.id limit 1
+      order by builds.tenant_id, builds.priority desc, builds.id limit 1
     ) as head
     from waiting join tenants on tenants.id = waiting.tenant_id
     where tenants.suspended = 0`.execute(db.k);
@@ -73,6 +74,22 @@ export async function readCandidates(
     }
   }
   return candidates;
+}
+
+/** Whether any build may start by its own times. Without a lock: an idle service asks every second. */
+export async function isAnythingPending(db: Db): Promise<boolean> {
+  const { rows } = await sql`
+    select 1 from ${queueOf(db)} where state = 'pending' and not_before <= ${db.now}
+    order by tenant_id, priority desc, id limit 1`.execute(db.k);
+  return rows.length > 0;
+}
+
+/**
+ * The states stand in the text, not in parameters, and the order is the whole index: so both
+ * databases walk the index of waiting builds, also before they know how full the table is.
+ */
+function queueOf(db: Db): RawBuilder<unknown> {
+  return sql.raw(db.dialect === 'sqlite' ? 'builds indexed by builds_queued' : 'builds');
 }
 
 function parseCandidate(

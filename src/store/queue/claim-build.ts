@@ -5,7 +5,7 @@ import type { Quotas } from '../../core/quotas.ts';
 import type { Database, Db } from '../database.ts';
 import { appendEvent } from '../events/append-event.ts';
 import { readInteger, readJson, readOptionalText } from '../row-values.ts';
-import { type Candidate, readCandidates } from './candidates.ts';
+import { type Candidate, isAnythingPending, readCandidates } from './candidates.ts';
 import type { Claim } from './claim.ts';
 import { chargeClaim, inFairOrder } from './fair-order.ts';
 import { readHeld, smallestFree } from './held-builds.ts';
@@ -50,13 +50,6 @@ export async function claimBuild(
 ): Promise<Claim | undefined> {
   if (!(await isAnythingPending(database))) return undefined;
   return await database.transaction((tx) => claimInside(tx, options), options);
-}
-
-/** Without a lock: an idle service polls every second. */
-async function isAnythingPending(db: Db): Promise<boolean> {
-  const { rows } = await sql`
-    select 1 from builds where state = 'pending' and not_before <= ${db.now} limit 1`.execute(db.k);
-  return rows.length > 0;
 }
 
 async function claimInside(tx: Db, options: ClaimOptions): Promise<Claim | undefined> {
