@@ -50,7 +50,7 @@ export async function openServiceBase(context: RoleContext): Promise<ServiceBase
   };
 }
 
-function masterKeySource({ settings, searchPath }: Config): MasterKeySource {
+export function masterKeySource({ settings, searchPath }: Config): MasterKeySource {
   const { MASTER_KEY: value, MASTER_KEY_FILE: file, MASTER_KEY_COMMAND: command } = settings;
   return {
     dataDirectory: settings.DATABASE_DATA_DIR,

@@ -15,7 +15,8 @@ import type { Settings } from './config.ts';
 export interface OpenArtifactsOptions {
   readonly settings: Settings;
   readonly database: Database;
-  readonly secrets: SealedSecrets;
+  /** Absent when nothing encrypted is to be read or written. */
+  readonly secrets?: SealedSecrets;
   readonly log: Log;
   /** Group that may read finished files; absent when we are not root. */
   readonly serviceGid?: number;
@@ -29,7 +30,7 @@ export async function openArtifacts(options: OpenArtifactsOptions): Promise<Arti
   const addon = loadAddon();
   const common = {
     index: blobIndex(database),
-    keys: createTenantKeys(database, secrets),
+    ...(secrets === undefined ? {} : { keys: createTenantKeys(database, secrets) }),
     readOnly,
     ...(addon === undefined ? {} : { addon }),
   };

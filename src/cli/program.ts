@@ -8,9 +8,12 @@ import type { Io } from './io.ts';
 import { printFault } from './print-fault.ts';
 import type { RootOptions } from './root-command.ts';
 import type { ServeOptions } from './serve/serve-command.ts';
+import type { DfOptions } from './storage/df-command.ts';
+import type { FsckOptions } from './storage/fsck-command.ts';
+import type { GcOptions } from './storage/gc-command.ts';
 
 /** Named by the design, built by later versions: they answer `not_supported`, never a guess. */
-const LATER_COMMANDS = ['gc', 'df', 'backup', 'restore', 'fsck', 'exec'] as const;
+const LATER_COMMANDS = ['backup', 'restore', 'exec'] as const;
 
 interface Outcome {
   exitCode: number;
@@ -62,6 +65,9 @@ export function createProgram(io: Io, outcome: Outcome = { exitCode: 0 }): Comma
     doctorCommand(io, outcome),
     migrateCommand(io),
     validateDatabaseCommand(io),
+    fsckCommand(io, outcome),
+    gcCommand(io),
+    dfCommand(io),
     versionCommand(io),
     completionCommand(io, program),
   ];
@@ -183,6 +189,43 @@ function validateDatabaseCommand(io: Io): Command {
     .action(async (options: DatabaseOptions, command: Command) => {
       const { runValidateDatabase } = await import('./database-commands.ts');
       await runValidateDatabase(withRootConfig(options, command), io);
+    });
+}
+
+function fsckCommand(io: Io, outcome: Outcome): Command {
+  return new Command('fsck')
+    .description('check every stored artifact against the database')
+    .option('--repair', 'note down what is damaged, and put accounts right')
+    .option('--quick', 'look at lengths only, instead of reading every byte')
+    .option('--json', 'print what was found as JSON')
+    .addOption(configOption())
+    .action(async (options: FsckOptions, command: Command) => {
+      const { runFsck } = await import('./storage/fsck-command.ts');
+      outcome.exitCode = await runFsck(withRootConfig(options, command), io);
+    });
+}
+
+function gcCommand(io: Io): Command {
+  return new Command('gc')
+    .description('remove builds beyond their retention, and bytes that nobody can reach')
+    .option('-n, --dry-run', 'say what would be removed, and remove nothing')
+    .option('--grace <duration>', 'how long unreachable bytes are kept, at least 1h (default: 24h)')
+    .option('--json', 'print the report as JSON')
+    .addOption(configOption())
+    .action(async (options: GcOptions, command: Command) => {
+      const { runGc } = await import('./storage/gc-command.ts');
+      await runGc(withRootConfig(options, command), io);
+    });
+}
+
+function dfCommand(io: Io): Command {
+  return new Command('df')
+    .description('show what each tenant keeps, and what the disk has left')
+    .option('--json', 'print it as JSON')
+    .addOption(configOption())
+    .action(async (options: DfOptions, command: Command) => {
+      const { runDf } = await import('./storage/df-command.ts');
+      await runDf(withRootConfig(options, command), io);
     });
 }
 

@@ -53,7 +53,8 @@ export async function forgetOld(
   if (removed > 0) log.info({ count: removed, bytes: removedBytes }, 'Unused artifacts removed');
 }
 
-async function expireBuilds(
+/** Deletes what is beyond its retention, as its tenant would; gives how many. */
+export async function expireBuilds(
   { database }: HousekeepingDeps,
   { buildDays }: Keep,
   { signal }: Call,
