@@ -13,6 +13,7 @@ const ORACLES = [
   'openssl',
   'apache2-utils',
   'libarchive-tools',
+  'prometheus',
   'protobuf-compiler',
 ];
 const DATABASE = ['postgresql-15'];
@@ -55,6 +56,7 @@ export const APT_REASONS = {
   openssl: 'makes certificates for the registry with TLS',
   'apache2-utils': 'makes password files for the registry with authentication',
   'libarchive-tools': 'bsdtar, a second reader and writer of tar',
+  prometheus: 'promtool, which evaluates alerts over our metrics',
   'protobuf-compiler': 'makes the messages of the RPC service, to compare with the committed ones',
   buildah: 'a peer in the benchmark',
   podman: 'a peer in the benchmark',
