@@ -26,7 +26,7 @@ const GIB = 1024 ** 3;
 export const SETTINGS = {
   // The operations guide.
   HOST: text('127.0.0.1', 'Address that the API listens on.'),
-  PORT: port(8082, 'Port of the API.'),
+  PORT: port(8082, 'Port of the API; 0 for any free one.'),
   LOG_LEVEL: oneOf(['debug', 'info', 'warn', 'error'], 'info', 'How much is logged.'),
   LOG_FORMAT: oneOf(['json', 'text'], 'json', 'Form of log lines.'),
   SCRATCH_DIR: path(`${DATA}/scratch`, 'Space for work in progress.'),
@@ -52,7 +52,7 @@ export const SETTINGS = {
   // The first builderd's names, where they add something.
   ADDRESS: text('', 'Older name of HOST; HOST wins.'),
   SHUTDOWN_TIMEOUT: durationMs(15_000, 'Time that running requests get at shutdown.'),
-  RATE_LIMIT: integer(100, MIN_1, 'Requests per second.'),
+  RATE_LIMIT: integer(100, MIN_1, 'Requests a second of one address that shows no credential.'),
   CLEANUP_INTERVAL: durationMs(60 * MIN_MS, 'Time between two runs of retention.'),
   USE_PIPELINE_EXECUTOR: flag(false, 'Accepted for compatibility.'),
   STORAGE_BACKEND: oneOf(['local', 's3', 'gcs'], 'local', 'Artifact store.'),
@@ -142,7 +142,7 @@ export const SETTINGS = {
   JWT_OPERATOR_ROLES: list('Roles that make an operator; none by default.'),
   JWT_READER_ROLES: list('Roles that may read only.'),
   TRUSTED_PROXIES: list('Proxies, address or CIDR, whose X-Forwarded headers are believed.'),
-  ALLOWED_HOSTS: list('Host names that requests may name; loopback and HOST always may.'),
+  ALLOWED_HOSTS: list('Host names that requests may name beside loopback ones; any when unset.'),
   LEASE_DURATION: durationMs(MIN_MS, 'Time after which the builds of a silent executor are lost.'),
   BUILD_MEMORY: size(2 * GIB, 'Memory that a build reserves on its host.'),
   BUILD_DISK: size(4 * GIB, 'Disk that a build reserves on its host.'),

@@ -1,4 +1,4 @@
-import { formatBytes, formatDuration } from '../core/units.ts';
+import { formatBytes } from '../core/units.ts';
 import {
   type Config,
   isSecret,
@@ -11,6 +11,7 @@ import type { Io } from './io.ts';
 import { createRedact } from './logging/redact.ts';
 import { oneLine } from './print-fault.ts';
 import { checkSettings } from './serve/check-settings.ts';
+import { settingText } from './setting-text.ts';
 import { SETTINGS, type SettingName } from './settings.ts';
 
 export interface EffectiveSetting {
@@ -59,11 +60,11 @@ function maskSecret(value: unknown): string {
   return value === '' ? '' : '***';
 }
 
+/** With the size in words: a unit too few is seen at a glance. */
 function show(name: SettingName, value: unknown): string {
   const setting = SETTINGS[name];
-  if (Array.isArray(value)) return value.join(',');
-  if (typeof value !== 'number' || !('unit' in setting)) return String(value);
-  return setting.unit === 'ms'
-    ? `${value / 1000}s (${formatDuration(value)})`
-    : `${value} (${formatBytes(value)})`;
+  const isSize = 'unit' in setting && setting.unit === 'bytes';
+  return isSize && typeof value === 'number'
+    ? `${value} (${formatBytes(value)})`
+    : settingText(name, value);
 }
