@@ -15,6 +15,7 @@ const ORACLES = [
   'libarchive-tools',
   'prometheus',
   'protobuf-compiler',
+  'age',
 ];
 const DATABASE = ['postgresql-15'];
 const PEERS = ['isal', 'buildah', 'podman', 'time'];
@@ -53,6 +54,7 @@ export const APT_REASONS = {
   skopeo: 'a second registry client, to compare with',
   attr: 'reads extended attributes in comparisons',
   acl: 'reads access control lists in comparisons',
+  age: 'a second reader and writer of encrypted artifacts, to compare with',
   openssl: 'makes certificates for the registry with TLS',
   'apache2-utils': 'makes password files for the registry with authentication',
   'libarchive-tools': 'bsdtar, a second reader and writer of tar',

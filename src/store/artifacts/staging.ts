@@ -54,9 +54,10 @@ export class Staging {
   /** Opens the attempt's directory, making it when it is not there. */
   async enter(request: StageRequest): Promise<StagedName> {
     checkStageRequest(request);
+    const buildId = parseBuildId(request.buildId);
     try {
       await using staging = await this.#root.childMade(STAGING, PRIVATE);
-      await using build = await staging.childMade(parseBuildId(request.buildId), PRIVATE);
+      await using build = await staging.childMade(buildId, PRIVATE);
       const directory = await build.childMade(String(request.attempt), PRIVATE);
       return {
         directory,
