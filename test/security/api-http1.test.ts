@@ -99,7 +99,12 @@ test('G8: sockets that send nothing, half a header or half a body are closed in 
     if (slowBody.socket.writable) slowBody.socket.write(' ');
   }, 50);
   try {
-    await Promise.all([silent.closed, slowHead.closed, slowBody.closed, halfPreface.closed]);
+    await Promise.all([
+      silent.closed(),
+      slowHead.closed(),
+      slowBody.closed(),
+      halfPreface.closed(),
+    ]);
   } finally {
     clearInterval(drip);
   }
@@ -131,9 +136,9 @@ test('sockets of one address beyond its share are refused, and come back when ot
   await using api = await startTestApi({ limits: { socketsPerAddress: 5 } });
   const held = await Promise.all(Array.from({ length: 5 }, () => dialRaw(api.port)));
   const refused = await dialRaw(api.port);
-  await refused.closed;
+  await refused.closed();
   for (const each of held) each[Symbol.dispose]();
-  await Promise.all(held.map(({ closed }) => closed));
+  await Promise.all(held.map(({ closed }) => closed()));
   for (let tries = 0; ; tries += 1) {
     const answer = await sendRaw(
       api.port,

@@ -77,7 +77,7 @@ test('G10: raw floods of CONTINUATION, of windows and of settings end the sessio
   for (const [name, frames] of floods) {
     using connection = await dialRaw(api.port);
     connection.socket.write(Buffer.concat([PREFACE, SETTINGS, frames]));
-    await assert.doesNotReject(connection.closed, name);
+    await assert.doesNotReject(connection.closed(), name);
   }
   assert.equal((await api.fetch('/health')).status, 200);
 });

@@ -101,8 +101,7 @@ async function followEvents(
     yield* withHeartbeats(source, {
       heartbeatMs: limits.heartbeatMs,
       heartbeat: HEARTBEAT,
-      write: (batch) =>
-        batch.map((event) => eventFrame(event.type, presentEvent(event), event.seq)).join(''),
+      write: (event) => eventFrame(event.type, presentEvent(event), event.seq),
     });
   }
   const body = pacedStream(pieces(), {

@@ -53,7 +53,7 @@ export async function openLogBody(
     first,
     heartbeatMs: limits.heartbeatMs,
     heartbeat: form === 'text/event-stream' ? HEARTBEAT : '',
-    write: (batch: readonly LogEntry[]) => batch.map((entry) => write(form, entry)).join(''),
+    write: (entry: LogEntry) => write(form, entry),
   };
   async function* events(): AsyncGenerator<string, void, void> {
     yield RETRY_FRAME;

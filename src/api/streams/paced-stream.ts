@@ -2,7 +2,7 @@ import { Readable } from 'node:stream';
 import { setTimeout as after } from 'node:timers/promises';
 import { BuilderdError } from '../../core/errors.ts';
 
-/** What a follower may make us hold beyond the batch that it is being given. */
+/** What a follower may make us hold beyond the batch that it shares with others. */
 const BUFFER_BYTES = 16 * 1024;
 
 export interface PacedStreamOptions {
@@ -45,18 +45,22 @@ export function pacedStream(
   return body;
 }
 
+export interface HeartbeatOptions<T> {
+  /** The first batch, when it was asked for already. */
+  readonly first?: Promise<IteratorResult<readonly T[], unknown>>;
+  readonly heartbeatMs: number;
+  readonly heartbeat: string;
+  readonly write: (item: T) => string;
+}
+
 /**
- * Batches of a source as text, with a heartbeat where it is silent. The source is asked for the
- * next batch only when the last one was taken.
+ * The items of batches as text, with a heartbeat where the source is silent. Items are written as
+ * they are taken, and the source is asked for the next batch only when the last one was taken: a
+ * reader that stops makes us hold one small piece of text.
  */
 export async function* withHeartbeats<T>(
-  source: AsyncIterator<T>,
-  options: {
-    readonly first?: Promise<IteratorResult<T, unknown>>;
-    readonly heartbeatMs: number;
-    readonly heartbeat: string;
-    readonly write: (batch: T) => string;
-  },
+  source: AsyncIterator<readonly T[]>,
+  options: HeartbeatOptions<T>,
 ): AsyncGenerator<string, void, void> {
   let next = options.first ?? source.next();
   try {
@@ -69,7 +73,7 @@ export async function* withHeartbeats<T>(
         continue;
       }
       if (result.done === true) return;
-      yield options.write(result.value);
+      yield* piecesOf(result.value, options.write);
       next = source.next();
     }
   } finally {
@@ -77,6 +81,18 @@ export async function* withHeartbeats<T>(
     next.catch(() => undefined);
     await source.return?.();
   }
+}
+
+/** Small items are sent together, large ones alone. */
+function* piecesOf<T>(batch: readonly T[], write: (item: T) => string): Generator<string> {
+  let piece = '';
+  for (const item of batch) {
+    piece += write(item);
+    if (piece.length < BUFFER_BYTES) continue;
+    yield piece;
+    piece = '';
+  }
+  if (piece !== '') yield piece;
 }
 
 async function silence(ms: number, signal: AbortSignal): Promise<'silent'> {
