@@ -83,13 +83,13 @@ export class AttemptJournal implements AsyncDisposable {
   }
 
   /**
-   * All that was said is in the database when this returns. Throws `build.lost`,
-   * `database.unavailable`.
+   * All that was said is in the database when this returns. A database that is away is waited for
+   * until the signal. Throws `build.lost`, `database.unavailable`.
    */
-  async closeLines(): Promise<void> {
+  async closeLines(call: { readonly signal: AbortSignal }): Promise<void> {
     const lines = this.#lines;
     this.#lines = undefined;
-    await lines?.close();
+    await lines?.close(call);
   }
 
   /** Returns once the row says so. */

@@ -31,6 +31,8 @@ export class Attempt {
   readonly claim: Claim;
   readonly fenced: Fenced;
   readonly startedMs: number;
+  /** What earlier attempts took of the build's time. */
+  readonly spentMs: number;
   readonly #times: LeaseTimes;
   readonly #control = new AbortController();
   readonly #deadlineMs: number;
@@ -49,6 +51,7 @@ export class Attempt {
     this.claim = claim;
     this.fenced = { buildId: claim.buildId, attempt: claim.attempt, owner };
     this.startedMs = times.monotonicMs();
+    this.spentMs = Math.max(0, claim.timeoutMs - leftMs);
     this.#deadlineMs = askedMs + leftMs;
     this.#times = times;
     this.#holdsUntilMs = askedMs + times.leaseMs - times.marginMs;

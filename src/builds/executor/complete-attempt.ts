@@ -9,10 +9,19 @@ import { exportLog } from '../logs/export-log.ts';
 import type { AcquiredImage } from '../ports.ts';
 import type { ConvertedBuild } from '../worker/converter.ts';
 import type { Attempt } from './attempt.ts';
+import type { Stage } from '../metrics/metrics.ts';
 import type { AttemptDeps } from './attempt-deps.ts';
+import type { WorkState } from './attempt-progress.ts';
 import { buildMetrics } from './build-metrics.ts';
 import { DONE, persist } from './persist.ts';
 import type { PreparedAttempt } from './run-attempt.ts';
+
+const STAGES = [
+  ['pulling', 'pull'],
+  ['extracting', 'extract'],
+  ['building', 'build'],
+  ['optimizing', 'optimize'],
+] as const satisfies readonly (readonly [WorkState, Stage])[];
 
 export interface AttemptResults {
   readonly image: AcquiredImage;
@@ -34,7 +43,7 @@ export async function completeAttempt(
   const { claim, fenced } = attempt;
   const { database, failpoints, metrics } = deps;
   journal.note('info', 'service', `Stored ${artifacts.length} artifacts`);
-  await journal.closeLines();
+  await journal.closeLines({ signal: attempt.signal });
   const log = await storeLog(attempt, deps);
   journal.progress.end();
   const all = [...artifacts, log];
@@ -61,6 +70,9 @@ export async function completeAttempt(
   await failpoints.hit('attempt.completed');
   for (const topic of ['events', 'logs', 'queue'] as const) database.ring(topic);
   metrics.artifactWritten(facts.writtenBytes);
+  for (const [state, stage] of STAGES) {
+    metrics.stageFinished(stage, journal.progress.durationMs(state));
+  }
 }
 
 /** Checked where it counts: builds of a tenant that end together cannot pass it together. */

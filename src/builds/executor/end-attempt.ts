@@ -1,9 +1,11 @@
 import type { BuildState } from '../../core/build-state.ts';
 import { asBuilderdError, BuilderdError, isBuilderdError } from '../../core/errors.ts';
+import { detachedSignal } from '../../core/scope.ts';
 import { QUOTA_TYPES } from '../../core/quotas.ts';
+import { formatDuration } from '../../core/units.ts';
 import { endBuild } from '../../store/queue/end-build.ts';
 import { retryBuild, type RetryOutcome } from '../../store/queue/retry-build.ts';
-import { recordViolation } from '../../store/violations/record-violation.ts';
+import { type NewViolation, recordViolation } from '../../store/violations/record-violation.ts';
 import type { Attempt } from './attempt.ts';
 import type { AttemptDeps } from './attempt-deps.ts';
 import type { AttemptJournal } from './attempt-journal.ts';
@@ -22,13 +24,14 @@ type Ending = Exclude<AttemptOutcome, { kind: 'completed' | 'lost' }>;
 
 const FIRST_DELAY_MS = 2000;
 const MAX_DELAY_MS = 60_000;
+const LOG_LIMIT_MS = 10_000;
 
 /**
  * What becomes of a build whose attempt ended early. A wish to cancel and the deadline decide before
  * the fault that they caused; faults of the platform that may pass are tried again; the rest is the
  * end. A build that is handed back lost nothing by its own fault: that attempt is not counted.
  */
-export function endingOf({ stopReason }: Attempt, reason: unknown): AttemptOutcome {
+export function endingOf({ claim, stopReason }: Attempt, reason: unknown): AttemptOutcome {
   const error = asBuilderdError(reason, 'run the build');
   switch (stopReason) {
     case 'lost':
@@ -38,9 +41,7 @@ export function endingOf({ stopReason }: Attempt, reason: unknown): AttemptOutco
     case 'deadline':
       return {
         kind: 'failed',
-        error: new BuilderdError('build.timeout', 'Cannot finish the build: its time is up', {
-          cause: reason,
-        }),
+        error: timeUp(claim, reason),
       };
     case 'handback':
       return { kind: 'retried', error };
@@ -50,6 +51,15 @@ export function endingOf({ stopReason }: Attempt, reason: unknown): AttemptOutco
         ? { kind: 'retried', error }
         : { kind: 'failed', error };
   }
+}
+
+function timeUp({ timeoutMs }: Attempt['claim'], cause: unknown): BuilderdError {
+  const seconds = Math.round(timeoutMs / 1000);
+  return new BuilderdError(
+    'build.timeout',
+    `Cannot finish the build: its ${formatDuration(timeoutMs)} are up`,
+    { cause, details: { quotaType: 'build_time', current: seconds, limit: seconds } },
+  );
 }
 
 /** Writes the end of an attempt into its row. Everything it held was given back before. */
@@ -63,13 +73,23 @@ export async function endAttempt(
   if (ending.kind === 'lost' || ending.kind === 'completed') return ending;
   try {
     journal.note(ending.kind === 'failed' ? 'error' : 'warn', 'service', textOf(ending, attempt));
-    await journal.closeLines();
+    await closeLog(journal);
     const written = await write(attempt, ending, deps);
     for (const topic of ['events', 'logs', 'queue'] as const) deps.database.ring(topic);
     return written;
   } catch (fault) {
     if (isBuilderdError(fault, 'build.lost')) return { kind: 'lost' };
     throw fault;
+  }
+}
+
+/** The end of the log is worth less than that the build ends: its caller waits for that. */
+async function closeLog(journal: AttemptJournal): Promise<void> {
+  try {
+    await journal.closeLines({ signal: detachedSignal(LOG_LIMIT_MS) });
+  } catch (reason) {
+    if (isBuilderdError(reason, 'build.lost')) throw reason;
+    journal.undoFailed('write the end of the log', reason);
   }
 }
 
@@ -114,18 +134,23 @@ async function noteViolation(
   { claim }: Attempt,
   error: BuilderdError,
 ): Promise<void> {
-  const { quotaType, current, limit } = error.details;
-  const known = QUOTA_TYPES.find((type) => type === quotaType);
-  if (known === undefined || typeof current !== 'number' || typeof limit !== 'number') return;
+  const violation = violationOf(error);
+  if (violation === undefined) return;
   const { tenantId, buildId } = claim;
-  await recordViolation(tx, {
-    tenantId,
-    buildId,
-    quotaType: known,
-    current,
-    limit,
-    message: error.message,
-  });
+  await recordViolation(tx, { tenantId, buildId, ...violation });
+}
+
+/** The quota that a fault is about, if it is about one. */
+export function violationOf({
+  details,
+  message,
+}: BuilderdError): Pick<NewViolation, 'quotaType' | 'current' | 'limit' | 'message'> | undefined {
+  const { current, limit } = details;
+  const quotaType = QUOTA_TYPES.find((type) => type === details['quotaType']);
+  if (quotaType === undefined || typeof current !== 'number' || typeof limit !== 'number') {
+    return undefined;
+  }
+  return { quotaType, current, limit, message };
 }
 
 /** Doubles with each attempt; up to half of it by chance, so that what failed together parts. */

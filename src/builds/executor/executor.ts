@@ -1,10 +1,12 @@
 import { messageOf } from '../../core/errors.ts';
 import { detachedSignal } from '../../core/scope.ts';
 import { registerExecutor, removeExecutor } from '../../store/executors.ts';
+import type { Db } from '../../store/database.ts';
+import type { Claim } from '../../store/queue/claim.ts';
 import { claimBuild } from '../../store/queue/claim-build.ts';
 import { heartbeat } from '../../store/queue/heartbeat.ts';
 import { readControls } from '../../store/queue/read-controls.ts';
-import { readNow } from '../../store/read-now.ts';
+import { readInteger } from '../../store/row-values.ts';
 import type { HostFacts } from '../host-facts.ts';
 import { Attempt, type StopReason } from './attempt.ts';
 import type { AttemptDeps } from './attempt-deps.ts';
@@ -93,6 +95,7 @@ class ClaimingExecutor implements Executor {
   readonly #attempts = new Map<Attempt, Promise<void>>();
   readonly #queueBell = new Bell();
   readonly #controlBell = new Bell();
+  readonly #probeBell = new Bell();
   #draining = false;
   #runtimeFault: string | undefined = 'not asked yet';
   #room: HostRoom | undefined;
@@ -121,7 +124,7 @@ class ClaimingExecutor implements Executor {
       loop('heartbeat', times.heartbeatMs, () => this.#beat()),
       loop('control', times.controlMs, () => this.#obey(), this.#controlBell),
       loop('deadlines', CHECK_MS, async () => this.#checkTimes()),
-      loop('probe', times.probeMs, () => this.#probe()),
+      loop('probe', times.probeMs, () => this.#probe(), this.#probeBell),
       loop('reconcile', times.reconcileMs, () => this.#reconcile(end.signal)),
     ];
     await repeat(() => this.#claimAll(signal), {
@@ -140,7 +143,8 @@ class ClaimingExecutor implements Executor {
   async drain({ windowMs }: { readonly windowMs: number }): Promise<void> {
     this.#draining = true;
     this.#options.log.info({ count: this.#attempts.size }, 'Executor takes no further builds');
-    await this.#probe();
+    // Others should hear of it soon; if they cannot, the next probe tells them.
+    this.#probeBell.ring();
     await settledWithin(this.#attempts.values(), windowMs);
     await this.#handBack();
   }
@@ -175,7 +179,7 @@ class ClaimingExecutor implements Executor {
   }
 
   async #claimOne(signal: AbortSignal): Promise<boolean> {
-    const { database, id, host, slots, times, monotonicMs, failpoints } = this.#options;
+    const { database, id, host, slots, times, monotonicMs, failpoints, metrics } = this.#options;
     const room = await this.#readRoom();
     const askedMs = monotonicMs();
     const claim = await claimBuild(database, {
@@ -189,7 +193,8 @@ class ClaimingExecutor implements Executor {
     });
     if (claim === undefined) return false;
     await failpoints.hit('executor.claimed');
-    const leftMs = claim.deadlineAt - (await readNow(database));
+    const { leftMs, waitedMs } = await readClaimTimes(database, claim);
+    if (claim.attempt === 1) metrics.queueWaited(waitedMs);
     const attempt = new Attempt(
       claim,
       { owner: id, askedMs, leftMs },
@@ -206,6 +211,7 @@ class ClaimingExecutor implements Executor {
     const { buildId, tenantId } = attempt.claim;
     try {
       log.info({ buildId, tenantId, attempt: attempt.claim.attempt }, 'Build claimed');
+      await this.#slotFree(attempt);
       const outcome = await workAttempt(attempt, this.#options);
       reportOutcome(attempt, outcome, this.#options);
     } catch (err) {
@@ -216,6 +222,18 @@ class ClaimingExecutor implements Executor {
       this.#showActive();
       this.#queueBell.ring();
     }
+  }
+
+  /**
+   * An attempt whose claim was lost still unwinds when the database gives its slot to another one:
+   * two workers must never share the ids that belong to a slot.
+   */
+  async #slotFree(attempt: Attempt): Promise<void> {
+    const { slot } = attempt.claim;
+    const others = [...this.#attempts].filter(
+      ([other]) => other !== attempt && other.claim.slot === slot,
+    );
+    await Promise.all(others.map(([, work]) => work));
   }
 
   async #beat(): Promise<void> {
@@ -295,7 +313,10 @@ class ClaimingExecutor implements Executor {
 
   async #readRoom(): Promise<HostRoom> {
     const state = await this.#options.readHost({ signal: detachedSignal(QUERY_LIMIT_MS) });
-    this.#room = roomOf(state, this.#reserved());
+    const room = roomOf(state, this.#reserved());
+    const isWritable = this.#options.artifacts.health().kind === 'healthy';
+    // Where nothing can be stored there is no room, however empty the disk.
+    this.#room = isWritable ? room : { ...room, freeDiskBytes: 0 };
     return this.#room;
   }
 
@@ -330,6 +351,21 @@ class ClaimingExecutor implements Executor {
     }
     this.#options.metrics.setActiveBuilds(byTenant);
   }
+}
+
+/** By the database's clock, in which the row was written. */
+async function readClaimTimes(
+  db: Db,
+  { buildId, deadlineAt }: Claim,
+): Promise<{ readonly leftMs: number; readonly waitedMs: number }> {
+  const row = await db.k
+    .selectFrom('builds')
+    .select(['created_at', db.now.as('now')])
+    .where('id', '=', buildId)
+    .executeTakeFirst();
+  const now = readInteger(row?.now, 'now');
+  const createdAt = readInteger(row?.created_at, 'builds.created_at');
+  return { leftMs: deadlineAt - now, waitedMs: Math.max(0, now - createdAt) };
 }
 
 type AttemptName = { readonly buildId: string; readonly attempt: number };

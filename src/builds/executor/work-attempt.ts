@@ -2,7 +2,7 @@ import { openLogWriter } from '../logs/log-writer.ts';
 import type { Attempt } from './attempt.ts';
 import type { AttemptDeps } from './attempt-deps.ts';
 import { AttemptJournal } from './attempt-journal.ts';
-import { type AttemptOutcome, endAttempt } from './end-attempt.ts';
+import { type AttemptOutcome, endAttempt, violationOf } from './end-attempt.ts';
 import { planAttempt } from './plan-attempt.ts';
 import { openRegistryLogins } from './registry-logins.ts';
 import { runAttempt } from './run-attempt.ts';
@@ -48,6 +48,7 @@ export function reportOutcome(
 ): void {
   const { buildId, tenantId, tenantName } = attempt.claim;
   const durationMs = Math.round(monotonicMs() - attempt.startedMs);
+  const totalMs = durationMs + attempt.spentMs;
   const fields = {
     buildId,
     tenantId,
@@ -59,12 +60,14 @@ export function reportOutcome(
   switch (outcome.kind) {
     case 'completed':
     case 'cancelled':
-      metrics.buildFinished({ status: outcome.kind, durationMs });
+      metrics.buildFinished({ status: outcome.kind, durationMs: totalMs });
       log.info({ ...fields, build_status: outcome.kind }, 'Build ended');
       return;
     case 'failed': {
       const { error } = outcome;
-      metrics.buildFinished({ status: 'failed', durationMs });
+      const violation = violationOf(error);
+      if (violation !== undefined) metrics.violation({ tenant: tenantName, ...violation });
+      metrics.buildFinished({ status: 'failed', durationMs: totalMs });
       const line = { ...fields, build_status: 'failed', code: error.code };
       if (error.entry.fault === 'platform') log.error({ ...line, err: error }, 'Build ended');
       else log.warn(line, 'Build ended');
