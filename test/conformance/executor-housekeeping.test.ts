@@ -1,0 +1,98 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { forgetOld, KEEP, purgeDeleted } from '../../src/builds/executor/housekeeping.ts';
+import { insertIdempotencyKey } from '../../src/store/builds/idempotency-keys.ts';
+import { deleteBuild } from '../../src/store/builds/delete-build.ts';
+import { forEachDatabase, silentLog } from '../fixtures/databases.ts';
+import { openExecutorService } from '../fixtures/executor-service.ts';
+
+const DAY_MS = 86_400_000;
+const soon = (): { readonly signal: AbortSignal } => ({ signal: AbortSignal.timeout(30_000) });
+
+forEachDatabase((_name, openTestDatabase) => {
+  test('builds beyond the retention of their tenant go, with the bytes that nobody else has', async () => {
+    await using service = await openExecutorService(openTestDatabase);
+    const { database, artifacts } = service;
+    const tenant = await service.tenant('acme', { retentionDays: 10 });
+    await using running = service.start();
+    // The same image: one ext4 for both.
+    const [old, fresh] = [await service.submit(tenant), await service.submit(tenant)];
+    await service.until(old);
+    await service.until(fresh);
+    await running.idle();
+    const before = (await service.tenant('acme')).storageBytes;
+    await database.k
+      .updateTable('builds')
+      .set((eb) => ({ finished_at: eb('finished_at', '-', 11 * DAY_MS) }))
+      .where('id', '=', old)
+      .execute();
+    // Which builds are old enough is first told by their ids.
+    const oldId = old.replace(/^........-..../, '01900000-0000');
+    for (const table of ['attempts', 'steps', 'build_artifacts', 'log_segments'] as const) {
+      await database.k
+        .updateTable(table)
+        .set({ build_id: oldId })
+        .where('build_id', '=', old)
+        .execute();
+    }
+    await database.k.updateTable('builds').set({ id: oldId }).where('id', '=', old).execute();
+
+    const deps = { database, artifacts, log: silentLog };
+    await forgetOld(deps, { ...KEEP, unnamedMs: 0 }, soon());
+    await purgeDeleted(deps, soon());
+    await forgetOld(deps, { ...KEEP, unnamedMs: 0 }, soon());
+    const left = await database.k.selectFrom('builds').select('id').execute();
+    assert.deepEqual(left, [{ id: fresh }]);
+    for (const table of ['attempts', 'steps', 'build_artifacts'] as const) {
+      const rows = await database.k.selectFrom(table).select('build_id').execute();
+      assert.ok(rows.length > 0 && rows.every(({ build_id }) => build_id === fresh), table);
+    }
+    const after = (await service.tenant('acme')).storageBytes;
+    assert.ok(after < before, 'its metadata and log are gone');
+    assert.deepEqual(await service.broken(), []);
+    const blobs = await database.k.selectFrom('blobs').select('digest').execute();
+    let stored = 0;
+    for await (const file of artifacts.list(soon())) stored += file.kind === 'blob' ? 1 : 0;
+    assert.equal(stored, blobs.length, 'nothing unnamed is stored');
+  });
+
+  test('a deleted build is purged once, and only when no executor works on it', async () => {
+    await using service = await openExecutorService(openTestDatabase);
+    const { database } = service;
+    const tenant = await service.tenant('acme');
+    const waiting = await service.submit(tenant);
+    const deps = { database, log: silentLog };
+    await database.transaction(
+      (tx) => deleteBuild(tx, tenant.id, waiting, { force: false }),
+      soon(),
+    );
+    assert.equal(await purgeDeleted(deps, soon()), 1);
+    assert.equal(await purgeDeleted(deps, soon()), 0);
+    const running = await service.submit(tenant);
+    await database.k
+      .updateTable('builds')
+      .set({ state: 'building', owner: 'somebody', deleted_at: 1 })
+      .where('id', '=', running)
+      .execute();
+    assert.equal(await purgeDeleted(deps, soon()), 0);
+  });
+
+  test('idempotency keys are kept for their time and then forgotten', async () => {
+    await using service = await openExecutorService(openTestDatabase);
+    const { database, artifacts } = service;
+    const tenant = await service.tenant('acme');
+    const buildId = await service.submit(tenant);
+    for (const key of ['old', 'new']) {
+      const value = { buildId, requestHash: 'hash' };
+      await database.transaction((tx) => insertIdempotencyKey(tx, tenant.id, key, value), soon());
+    }
+    await database.k
+      .updateTable('idempotency_keys')
+      .set((eb) => ({ created_at: eb('created_at', '-', KEEP.idempotencyKeyMs + 1000) }))
+      .where('key', '=', 'old')
+      .execute();
+    await forgetOld({ database, artifacts, log: silentLog }, KEEP, soon());
+    const keys = await database.k.selectFrom('idempotency_keys').select('key').execute();
+    assert.deepEqual(keys, [{ key: 'new' }]);
+  });
+});
