@@ -36,11 +36,13 @@ export function createDatabase(engine: Engine): Database {
       scope.refuseInside('begin a transaction');
       for (let tries = 1; ; tries += 1) {
         throwIfAborted(signal, 'use the database');
-        const run: TransactionRun = { signal, rings: new Set(), active: true };
+        const run: TransactionRun = { signal, rings: new Set(), phase: 'beginning' };
         try {
-          const result = await k
-            .transaction()
-            .execute((tx) => scope.within(run, () => body({ dialect: dialectName, k: tx, now })));
+          const result = await scope.around(run, () =>
+            k
+              .transaction()
+              .execute((tx) => scope.within(run, () => body({ dialect: dialectName, k: tx, now }))),
+          );
           for (const topic of run.rings) database.ring(topic);
           return result;
         } catch (reason) {

@@ -11,6 +11,7 @@ import {
 } from 'kysely';
 import { BuilderdError } from '../core/errors.ts';
 import { throwIfAborted } from '../core/scope.ts';
+import { abortFault } from './abort-fault.ts';
 import { breaksConnection, postgresFault } from './postgres-fault.ts';
 import type { TransactionScope } from './transaction-scope.ts';
 
@@ -46,7 +47,8 @@ class PostgresDriver implements Driver {
     const { pool, scope } = this.#options;
     scope.refuseInside('use the database');
     try {
-      const connection = new PostgresConnection(await pool.connect(), this.#options);
+      const client = await clientOf(pool, scope.signal);
+      const connection = new PostgresConnection(client, this.#options);
       this.#held.set(connection, connection);
       return connection;
     } catch (reason) {
@@ -81,6 +83,26 @@ class PostgresDriver implements Driver {
   }
 }
 
+/** A client that comes after the signal goes back to the pool. */
+async function clientOf(pool: pg.Pool, signal: AbortSignal | undefined): Promise<pg.PoolClient> {
+  throwIfAborted(signal, 'use the database');
+  const { promise: aborted, reject } = Promise.withResolvers<never>();
+  const onAbort = (): void => reject(abortFault(signal, 'use the database'));
+  signal?.addEventListener('abort', onAbort, { once: true });
+  const connecting = pool.connect();
+  try {
+    return await Promise.race([connecting, aborted]);
+  } catch (reason) {
+    if (signal?.aborted === true) {
+      // A fault of a connection that nobody waits for any more is nobody's.
+      connecting.then((client) => client.release()).catch(() => undefined);
+    }
+    throw reason;
+  } finally {
+    signal?.removeEventListener('abort', onAbort);
+  }
+}
+
 /** One checked-out client. After a fault of the connection it answers nothing more and is destroyed. */
 class PostgresConnection implements DatabaseConnection {
   readonly #client: pg.PoolClient;
@@ -93,7 +115,7 @@ class PostgresConnection implements DatabaseConnection {
   }
 
   async executeQuery<R>({ sql, parameters }: CompiledQuery): Promise<QueryResult<R>> {
-    const signal = this.#options.scope.current?.signal;
+    const { signal } = this.#options.scope;
     throwIfAborted(signal, 'finish the transaction');
     const { rows, rowCount, command } = await this.#run(sql, parameters, signal);
     const isWrite = command === 'INSERT' || command === 'UPDATE' || command === 'DELETE';
@@ -162,13 +184,7 @@ class PostgresConnection implements DatabaseConnection {
         ),
       );
     }, this.#options.queryTimeoutMs);
-    const onAbort = (): void => {
-      try {
-        throwIfAborted(signal, 'finish the transaction');
-      } catch (reason) {
-        reject(reason);
-      }
-    };
+    const onAbort = (): void => reject(abortFault(signal, 'finish the transaction'));
     signal?.addEventListener('abort', onAbort, { once: true });
     try {
       const answer = this.#client.query<Record<string, unknown>>(text, [...values]);

@@ -14,6 +14,7 @@ import {
 } from 'kysely';
 import { BuilderdError } from '../core/errors.ts';
 import { throwIfAborted } from '../core/scope.ts';
+import { abortFault } from './abort-fault.ts';
 import { isSqliteBusy, sqliteFault } from './sqlite-fault.ts';
 import type { TransactionScope } from './transaction-scope.ts';
 
@@ -109,7 +110,7 @@ class SqliteDriver implements Driver {
 
   async acquireConnection(): Promise<DatabaseConnection> {
     this.#scope.refuseInside('use the database');
-    if (this.#isTaken) await new Promise<void>((resolve) => this.#waiting.push(resolve));
+    if (this.#isTaken) await this.#waitForTurn(this.#scope.signal);
     this.#isTaken = true;
     return this.#connection;
   }
@@ -134,6 +135,25 @@ class SqliteDriver implements Driver {
     else next();
   }
 
+  async #waitForTurn(signal: AbortSignal | undefined): Promise<void> {
+    const { promise, resolve, reject } = Promise.withResolvers<void>();
+    const onAbort = (): void => {
+      const place = this.#waiting.indexOf(resolve);
+      // Not there: the connection was handed over already; it is used, and given back.
+      if (place < 0) return;
+      this.#waiting.splice(place, 1);
+      reject(abortFault(signal, 'use the database'));
+    };
+    throwIfAborted(signal, 'use the database');
+    this.#waiting.push(resolve);
+    signal?.addEventListener('abort', onAbort, { once: true });
+    try {
+      await promise;
+    } finally {
+      signal?.removeEventListener('abort', onAbort);
+    }
+  }
+
   async destroy(): Promise<void> {
     this.#scope.refuseInside('close the database');
     await Promise.resolve(this.#db.close());
@@ -151,7 +171,7 @@ class SqliteConnection implements DatabaseConnection {
   }
 
   async executeQuery<R>({ sql, parameters }: CompiledQuery): Promise<QueryResult<R>> {
-    const signal = this.#scope.current?.signal;
+    const { signal } = this.#scope;
     throwIfAborted(signal, 'finish the transaction');
     if (this.#db.isTransaction) {
       // The lock is ours: nothing to wait for.

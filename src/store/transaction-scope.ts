@@ -7,7 +7,8 @@ export interface TransactionRun {
   readonly signal: AbortSignal;
   /** Rung when the transaction is through, never before: a listener must find what it is told of. */
   readonly rings: Set<DoorbellTopic>;
-  active: boolean;
+  /** `begun` while the body runs: only then is the database refused to it. */
+  phase: 'beginning' | 'begun' | 'over';
 }
 
 /**
@@ -20,7 +21,13 @@ export class TransactionScope {
 
   get current(): TransactionRun | undefined {
     const run = this.#runs.getStore();
-    return run?.active === true ? run : undefined;
+    return run?.phase === 'begun' ? run : undefined;
+  }
+
+  /** Ends the wait for a connection and the statements, but never a commit. */
+  get signal(): AbortSignal | undefined {
+    const run = this.#runs.getStore();
+    return run === undefined || run.phase === 'over' ? undefined : run.signal;
   }
 
   refuseInside(doing: string): void {
@@ -31,11 +38,16 @@ export class TransactionScope {
     );
   }
 
+  async around<T>(run: TransactionRun, work: () => Promise<T>): Promise<T> {
+    return await this.#runs.run(run, work);
+  }
+
   async within<T>(run: TransactionRun, body: () => Promise<T>): Promise<T> {
+    run.phase = 'begun';
     try {
-      return await this.#runs.run(run, body);
+      return await body();
     } finally {
-      run.active = false;
+      run.phase = 'over';
     }
   }
 

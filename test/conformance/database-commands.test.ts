@@ -114,7 +114,7 @@ forEachDatabase((name, openTestDatabase) => {
               /sslmode is "prefer"/,
             ],
             [{ DATABASE_URL: `mysql://u:${secret}@h/x` }, 2, /want postgres:/],
-            [{ DATABASE_URL: `${secret}` }, 2, /want postgres:/],
+            [{ DATABASE_URL: secret }, 2, /want postgres:/],
           ];
     for (const [settings, code, text] of cases) {
       const all = { DATABASE_TYPE: name, ...settings };
