@@ -8,6 +8,7 @@ import { type HostState, readAvailableMemory } from '../builds/executor/host-roo
 import { forgetOld, KEEP, purgeDeleted } from '../builds/executor/housekeeping.ts';
 import { createReconciler } from '../builds/executor/reconcile.ts';
 import { repeat } from '../builds/executor/repeat.ts';
+import { scrubArtifacts } from '../builds/executor/scrub.ts';
 import { readStoredBytes } from '../builds/metrics/database-gauges.ts';
 import type { Converter } from '../builds/worker/converter.ts';
 import { FIRST_ID_BASE } from '../builds/worker/id-ranges.ts';
@@ -22,7 +23,6 @@ import { DEFAULT_CONVERSION_LIMITS } from '../rootfs/layer/layer-source.ts';
 import { hostsConfig } from '../runtime/registry/hosts-config.ts';
 import { parsePlatform } from '../runtime/registry/platform.ts';
 import type { ArtifactStore } from '../store/artifacts/artifact-store.ts';
-import { collectGarbage } from '../store/artifacts/collect-garbage.ts';
 import { refuseLocalStoreWithSeveralHosts } from '../store/artifacts/refuse-shared-local-store.ts';
 import type { Database } from '../store/database.ts';
 import { claimExecutorIdentity } from '../store/executor-identity.ts';
@@ -39,8 +39,6 @@ const GB = 1000 ** 3;
 /** Node's names for what OCI calls amd64 and arm64. */
 const HOST_ARCH = process.arch === 'x64' ? 'amd64' : process.arch;
 const PURGE_MS = 60_000;
-/** Longer than an attempt takes from its first commit to its row, and than most downloads. */
-const GARBAGE_GRACE_MS = 60 * 60_000;
 const SHARING_MS = 60_000;
 const ROOT = path.resolve(import.meta.dirname, '../..');
 
@@ -155,6 +153,7 @@ export async function startExecutor(context: RoleContext): Promise<RunningRole> 
   const running = Promise.all([
     executor.run(signal),
     startChores(live, { database, artifacts, log, signal }),
+    scrubArtifacts({ database, artifacts, metrics, log }, { signal }),
     watchSharing(database, artifacts, { signal, onShared: broken.reject }),
   ]).then(() => undefined, broken.reject);
   const owned = open.move();
@@ -271,16 +270,6 @@ async function startChores(
         ? { buildDays: settings.STORAGE_RETENTION_DAYS }
         : {};
       await forgetOld(deps, { ...KEEP, ...days }, { signal });
-      const report = await collectGarbage(database, artifacts, {
-        graceMs: GARBAGE_GRACE_MS,
-        signal,
-      });
-      if (report.removed > 0) {
-        log.info(
-          { count: report.removed, bytes: report.removedBytes },
-          'Removed artifacts that nobody names',
-        );
-      }
     },
     {
       everyMs: PURGE_MS,

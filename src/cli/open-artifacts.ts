@@ -1,6 +1,7 @@
+import { readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { loadAddon } from '../../native/addon.ts';
-import { BuilderdError } from '../core/errors.ts';
+import { BuilderdError, messageOf } from '../core/errors.ts';
 import type { Log } from '../core/log.ts';
 import type { ArtifactStore } from '../store/artifacts/artifact-store.ts';
 import { blobIndex } from '../store/artifacts/blob-rows.ts';
@@ -37,7 +38,7 @@ export async function openArtifacts(options: OpenArtifactsOptions): Promise<Arti
   if (settings.STORAGE_BACKEND === 's3') {
     return await openS3Store({
       ...common,
-      s3: s3Config(settings),
+      s3: await s3Config(settings),
       prefix: settings.S3_PREFIX,
       stagingDirectory: path.join(settings.SCRATCH_DIR, 's3-staging'),
       onCleanupFault: (err) => log.warn({ err, step: 'upload' }, 'Cannot take an upload back'),
@@ -50,7 +51,7 @@ export async function openArtifacts(options: OpenArtifactsOptions): Promise<Arti
   });
 }
 
-function s3Config(settings: Settings): S3Config {
+async function s3Config(settings: Settings): Promise<S3Config> {
   const endpoint = URL.parse(settings.S3_ENDPOINT);
   if (endpoint === null || !/^https?:$/.test(endpoint.protocol)) {
     throw new BuilderdError(
@@ -63,7 +64,28 @@ function s3Config(settings: Settings): S3Config {
     bucket: settings.S3_BUCKET,
     region: settings.S3_REGION,
     accessKeyId: settings.S3_ACCESS_KEY_ID,
-    secretAccessKey: settings.S3_SECRET_ACCESS_KEY,
+    secretAccessKey: await s3Secret(settings),
     pathStyle: settings.S3_PATH_STYLE,
   };
+}
+
+async function s3Secret(settings: Settings): Promise<string> {
+  const { S3_SECRET_ACCESS_KEY: value, S3_SECRET_ACCESS_KEY_FILE: file } = settings;
+  if (file === '') return value;
+  const fault = (fact: string, cause?: unknown): BuilderdError =>
+    new BuilderdError(
+      'config.invalid',
+      `Cannot use UNKEY_BUILDERD_S3_SECRET_ACCESS_KEY_FILE: ${fact}`,
+      cause === undefined ? {} : { cause },
+    );
+  if (value !== '') throw fault('S3_SECRET_ACCESS_KEY is given as well');
+  let text: string;
+  try {
+    text = await readFile(file, 'utf8');
+  } catch (reason) {
+    throw fault(messageOf(reason), reason);
+  }
+  const key = text.trim();
+  if (key === '' || /\s/.test(key)) throw fault('want one line with the key');
+  return key;
 }

@@ -152,6 +152,7 @@ export const SETTINGS = {
   S3_PREFIX: text('', 'Prefix of all keys in the bucket.'),
   S3_ACCESS_KEY_ID: text('', 'Name of the access key.'),
   S3_SECRET_ACCESS_KEY: secret('The access key.'),
+  S3_SECRET_ACCESS_KEY_FILE: optionalPath('File with the access key, instead of the key itself.'),
   S3_PATH_STYLE: flag(true, 'Bucket in the path of the URL, not in its host.'),
   TEST_MODE: flag(false, 'Allows FAILPOINTS. Never on a host that serves anyone.'),
   FAILPOINTS: text('', 'Places where a test breaks the service.'),
