@@ -176,15 +176,16 @@ test('requests beyond the quota get 429 with the numbers; other tenants do not n
     [200, 200, 200, 429],
   );
   const [first, , , last] = answers;
+  assert.ok(first !== undefined && last !== undefined);
   assert.deepEqual(
     ['ratelimit-limit', 'ratelimit-remaining', 'x-ratelimit-limit', 'x-ratelimit-remaining'].map(
-      (name) => first?.headers.get(name),
+      (name) => first.headers.get(name),
     ),
     ['60', '2', '60', '2'],
   );
-  assert.equal(last?.headers.get('retry-after'), '1');
-  assert.ok(Number(last?.headers.get('x-ratelimit-reset')) > 1_700_000_000);
-  assert.equal(((await last?.json()) as { code: string }).code, 'api.too_many');
+  assert.equal(last.headers.get('retry-after'), '1');
+  assert.ok(Number(last.headers.get('x-ratelimit-reset')) > 1_700_000_000);
+  assert.equal(((await last.json()) as { code: string }).code, 'api.too_many');
   assert.equal((await api.fetch('/v1/usage', { token: other.token })).status, 200);
   now += 1000;
   assert.equal((await api.fetch('/v1/usage', { token })).status, 200);

@@ -128,7 +128,7 @@ test('hostNameOf() gives the bare name, and nothing for what is no host', () => 
     ['a/b', undefined],
     ['', undefined],
   ];
-  for (const [header, want] of table) assert.equal(hostNameOf(header), want, String(header));
+  for (const [header, want] of table) assert.equal(hostNameOf(header), want, header);
   const allowed = new Set(['builderd.example.com']);
   for (const host of [undefined, 'builderd.example.com', 'LOCALHOST:1', '10.0.0.7:8082', '[::1]']) {
     assert.equal(isAllowedHost(host, allowed), true, String(host));

@@ -46,6 +46,11 @@ export async function addOpenApi(app: ApiApp, version: string): Promise<void> {
       security: [{ token: [] }],
     },
     transform: ({ schema, url, route }) => ({ schema: withGuard(schema, route), url }),
+    transformObject: (document) => {
+      if (!('openapiObject' in document)) return document.swaggerObject;
+      nameAnswers(document.openapiObject);
+      return document.openapiObject;
+    },
     refResolver: {
       buildLocalReference: (schema, _base, _fragment, index) =>
         typeof schema['$id'] === 'string' ? schema['$id'] : `schema${index}`,
@@ -74,4 +79,22 @@ function withGuard(schema: FastifySchema | undefined, route: RouteOptions): Fast
     ...schema,
     headers: { type: 'object', properties: { 'x-tenant-id': TENANT_HEADER, ...properties } },
   };
+}
+
+const ANSWERS = new Map([
+  ['200', 'The answer.'],
+  ['201', 'Made.'],
+  ['202', 'Accepted.'],
+]);
+
+/** The generator says "Default Response" where a schema has no description of its own. */
+function nameAnswers(value: object): void {
+  for (const [key, member] of Object.entries(value)) {
+    if (typeof member !== 'object' || member === null) continue;
+    const name = ANSWERS.get(key);
+    if (name !== undefined && Reflect.get(member, 'description') === 'Default Response') {
+      Reflect.set(member, 'description', name);
+    }
+    nameAnswers(member);
+  }
 }

@@ -83,7 +83,7 @@ export function addArtifactRoutes(app: ApiApp, context: ApiContext): void {
       config: { guard: TENANT_READ },
       schema: {
         ...schema,
-        operationId: 'headArtifact',
+        operationId: 'getArtifact',
         summary: 'Size and digest of an artifact.',
       },
     },

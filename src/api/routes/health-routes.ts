@@ -1,3 +1,4 @@
+import type { FastifyReply, FastifyRequest } from 'fastify';
 import { Type } from 'typebox';
 import { asBuilderdError } from '../../core/errors.ts';
 import type { Log } from '../../core/log.ts';
@@ -24,20 +25,20 @@ export function addHealthRoutes(
     security: [],
     response: { 200: word, 503: word },
   };
-  app.route({
-    method: ['GET', 'HEAD'],
-    url: '/health',
-    config: { guard: HEALTH },
-    schema: { ...schema, operationId: 'health' },
-    handler: async (_request, reply) => {
-      const phase = health.phase();
-      const isServing = phase === 'serving';
-      return reply
-        .code(isServing ? 200 : 503)
-        .type('text/plain; charset=utf-8')
-        .send(isServing ? 'ok\n' : `${phase}\n`);
-    },
-  });
+  const answerPhase = async (_request: FastifyRequest, reply: FastifyReply) => {
+    const phase = health.phase();
+    const isServing = phase === 'serving';
+    return reply
+      .code(isServing ? 200 : 503)
+      .type('text/plain; charset=utf-8')
+      .send(isServing ? 'ok\n' : `${phase}\n`);
+  };
+  app.get(
+    '/health',
+    { config: { guard: HEALTH }, schema: { ...schema, operationId: 'health' } },
+    answerPhase,
+  );
+  app.head('/health', { config: { guard: HEALTH }, schema: { hide: true } }, answerPhase);
 
   let known: { readonly isReady: boolean; readonly at: number } | undefined;
   let asking: Promise<boolean> | undefined;
@@ -53,29 +54,32 @@ export function addHealthRoutes(
       asking = undefined;
     }
   };
-  app.route({
-    method: ['GET', 'HEAD'],
-    url: '/health/ready',
-    config: { guard: HEALTH },
-    schema: {
-      ...schema,
-      operationId: 'ready',
-      summary:
-        'Can builds be taken? For load balancers: database, and an executor whose runtime is up.',
+  const answerReady = async (_request: FastifyRequest, reply: FastifyReply) => {
+    const now = nowMs();
+    if (known === undefined || now - known.at > READY_MS) {
+      asking ??= ask();
+      known = { isReady: await asking, at: nowMs() };
+    }
+    const isReady = known.isReady && health.phase() === 'serving';
+    return reply
+      .code(isReady ? 200 : 503)
+      .type('text/plain; charset=utf-8')
+      .send(isReady ? 'ready\n' : 'unready\n');
+  };
+  app.get(
+    '/health/ready',
+    {
+      config: { guard: HEALTH },
+      schema: {
+        ...schema,
+        operationId: 'ready',
+        summary:
+          'Can builds be taken? For load balancers: database, and an executor whose runtime is up.',
+      },
     },
-    handler: async (_request, reply) => {
-      const now = nowMs();
-      if (known === undefined || now - known.at > READY_MS) {
-        asking ??= ask();
-        known = { isReady: await asking, at: nowMs() };
-      }
-      const isReady = known.isReady && health.phase() === 'serving';
-      return reply
-        .code(isReady ? 200 : 503)
-        .type('text/plain; charset=utf-8')
-        .send(isReady ? 'ready\n' : 'unready\n');
-    },
-  });
+    answerReady,
+  );
+  app.head('/health/ready', { config: { guard: HEALTH }, schema: { hide: true } }, answerReady);
 
   const status = health.status?.bind(health);
   if (status === undefined) return;
