@@ -1,10 +1,16 @@
-import { closeSync, constants, fstatSync, openSync, write } from 'node:fs';
+import { closeSync, constants, fchownSync, fstatSync, openSync, write } from 'node:fs';
 import { Socket } from 'node:net';
 import { errnoOf } from '../../core/errors.ts';
 
 export interface LineSinkOptions {
   /** A descriptor that stays the caller's, or a file that is appended to and can be opened anew. */
-  readonly target: { readonly fd: number } | { readonly file: string };
+  readonly target:
+    | { readonly fd: number }
+    | {
+        readonly file: string;
+        /** Whose file it becomes when root opens it: the others must be able to open it later. */
+        readonly owner?: { readonly uid: number; readonly gid: number };
+      };
   /** Bytes that may wait for the reader. */
   readonly maxBufferedBytes: number;
   /** Makes the line that says how many were lost. */
@@ -115,6 +121,9 @@ function openChannel(target: LineSinkOptions['target']): Channel {
   if ('file' in target) {
     const { O_APPEND, O_CREAT, O_NOFOLLOW, O_WRONLY } = constants;
     const fd = openSync(target.file, O_WRONLY | O_CREAT | O_APPEND | O_NOFOLLOW, FILE_MODE);
+    if (target.owner !== undefined && fstatSync(fd).isFile()) {
+      fchownSync(fd, target.owner.uid, target.owner.gid);
+    }
     return fileChannel(fd, { own: true });
   }
   const { fd } = target;

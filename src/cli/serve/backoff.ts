@@ -17,5 +17,5 @@ export class Backoff {
 }
 
 const FIRST_MS = 250;
-const MAX_MS = 30_000;
-const STABLE_MS = 60_000;
+const MAX_MS = 10_000;
+const STABLE_MS = 30_000;

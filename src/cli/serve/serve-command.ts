@@ -13,14 +13,14 @@ import {
 } from '../config.ts';
 import type { Io } from '../io.ts';
 import { createLog } from '../logging/create-log.ts';
-import { LineSink } from '../logging/line-sink.ts';
+import { LineSink, type LineSinkOptions } from '../logging/line-sink.ts';
 import { createRedact } from '../logging/redact.ts';
 import { builderdVersion } from '../version.ts';
 import { checkConfigFile } from './check-config-file.ts';
 import { checkSettings } from './check-settings.ts';
 import { connectServiceManager } from './service-manager.ts';
 import { type Identity, ROLES, type RoleName } from './role-protocol.ts';
-import { prepareDirectories } from './service-directories.ts';
+import { makeLogDirectory, prepareDirectories } from './service-directories.ts';
 import { findServiceUser } from './service-user.ts';
 import { Supervisor } from './supervisor.ts';
 
@@ -47,9 +47,10 @@ export async function runServe(options: ServeOptions, io: Io): Promise<void> {
   const first = await load(options.config, io.signal);
   const { settings } = first.config;
   await prepareDirectories(settings, first.identity);
+  if (settings.LOG_FILE !== '') await makeLogDirectory(settings.LOG_FILE, first.identity);
   let current = first;
   const sink = new LineSink({
-    target: settings.LOG_FILE === '' ? { fd: 1 } : { file: settings.LOG_FILE },
+    target: settings.LOG_FILE === '' ? { fd: 1 } : logFile(settings.LOG_FILE, first.identity),
     maxBufferedBytes: MAX_LOG_BYTES,
     onDrop: () => undefined,
     describeDrops: (lines) =>
@@ -120,6 +121,10 @@ export async function runServe(options: ServeOptions, io: Io): Promise<void> {
   } finally {
     await sink.flush(FLUSH_MS);
   }
+}
+
+function logFile(file: string, owner: Identity | undefined): LineSinkOptions['target'] {
+  return owner === undefined ? { file } : { file, owner };
 }
 
 /** Reads and checks everything before anything is changed: a broken file changes nothing. */

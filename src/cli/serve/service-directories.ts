@@ -1,5 +1,5 @@
 import { constants } from 'node:fs';
-import { lstat, mkdir, open } from 'node:fs/promises';
+import { chown, lstat, mkdir, open } from 'node:fs/promises';
 import path from 'node:path';
 import { BuilderdError, errnoOf, messageOf } from '../../core/errors.ts';
 import type { Settings } from '../config.ts';
@@ -54,6 +54,25 @@ export async function prepareDirectories(
         { cause: reason },
       );
     }
+  }
+}
+
+/** Only when it is missing: one that exists may be /var/log itself. */
+export async function makeLogDirectory(
+  file: string,
+  identity: Identity | undefined,
+): Promise<void> {
+  const directory = path.dirname(file);
+  try {
+    const made = await mkdir(directory, { recursive: true, mode: 0o750 });
+    if (made !== undefined && identity !== undefined)
+      await chown(directory, identity.uid, identity.gid);
+  } catch (reason) {
+    throw new BuilderdError(
+      'config.invalid',
+      `Cannot use ${file} for UNKEY_BUILDERD_LOG_FILE: ${messageOf(reason)}`,
+      { cause: reason },
+    );
   }
 }
 

@@ -1,0 +1,198 @@
+import assert from 'node:assert/strict';
+import { execFile, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { closeSync, constants, openSync, writeSync } from 'node:fs';
+import { chmod, copyFile, mkdtempDisposable, readFile, rename } from 'node:fs/promises';
+import { createServer } from 'node:net';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { test } from 'node:test';
+import { connect } from 'node:tls';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { promisify } from 'node:util';
+import { RunningService } from '../fixtures/running-service.ts';
+
+const run = promisify(execFile);
+
+/** Prints every datagram on a line of its own; Node has no such sockets. */
+const RECEIVER = `
+  socket(my $s, AF_UNIX, SOCK_DGRAM, 0) or die;
+  bind($s, pack_sockaddr_un($ARGV[0])) or die;
+  $| = 1;
+  print "up\\n";
+  while (defined recv($s, my $message, 4096, 0)) { $message =~ s/\\n/ /g; print "$message\\n"; }
+`;
+
+async function tempDir(): Promise<{ readonly path: string } & AsyncDisposable> {
+  const dir = await mkdtempDisposable(path.join(tmpdir(), 'bd-host-'));
+  await chmod(dir.path, 0o755);
+  return { path: dir.path, [Symbol.asyncDispose]: () => dir.remove() };
+}
+
+async function freePort(): Promise<number> {
+  const server = createServer().listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const address = server.address();
+  server.close();
+  await once(server, 'close');
+  return typeof address === 'object' && address !== null ? address.port : 0;
+}
+
+test('systemd is told of readiness, reloads, the watchdog and the end', async () => {
+  await using dir = await tempDir();
+  const socket = path.join(dir.path, 'notify');
+  const receiver = spawn('perl', ['-MSocket', '-e', RECEIVER, socket], {
+    stdio: ['ignore', 'pipe', 'inherit'],
+  });
+  const told: string[] = [];
+  receiver.stdout
+    .setEncoding('utf8')
+    .on('data', (text: string) => told.push(...text.split('\n').filter((line) => line !== '')));
+  try {
+    while (told[0] !== 'up') await sleep(20);
+    await using service = await RunningService.start({
+      environment: { NOTIFY_SOCKET: socket, WATCHDOG_USEC: '10000000' },
+    });
+    await service.until(() => told.includes('READY=1'), 'READY=1');
+    await service.until(() => told.includes('WATCHDOG=1'), 'WATCHDOG=1');
+    service.signal('SIGHUP');
+    await service.until(
+      () => told.some((line) => /^RELOADING=1 MONOTONIC_USEC=\d+$/.test(line)),
+      'RELOADING=1',
+    );
+    await service.until(
+      () => told.filter((line) => line === 'READY=1').length === 2,
+      'READY=1 again',
+    );
+    assert.equal(await service.stop(), 0);
+    assert.ok(told.includes('STOPPING=1'));
+  } finally {
+    receiver.kill();
+    await once(receiver, 'exit');
+  }
+});
+
+test('a service whose standard output nobody reads still serves and ends', async () => {
+  await using dir = await tempDir();
+  const fifo = path.join(dir.path, 'stdout');
+  await run('mkfifo', [fifo]);
+  const fd = openSync(fifo, constants.O_RDWR | constants.O_NONBLOCK);
+  try {
+    assert.throws(
+      () => {
+        for (;;) writeSync(fd, Buffer.alloc(4096));
+      },
+      { code: 'EAGAIN' },
+    );
+    // What the service gets blocks, as a pipe of the shell does.
+    const stdout = openSync(fifo, constants.O_WRONLY);
+    const port = await freePort();
+    await using service = await RunningService.launch({ stdout, settings: { PORT: String(port) } });
+    closeSync(stdout);
+    const health = async (): Promise<boolean> =>
+      fetch(`http://127.0.0.1:${port}/health`).then(
+        (answer) => answer.ok,
+        () => false,
+      );
+    await service.until(health, 'health');
+    for (let request = 0; request < 50; request += 1)
+      await fetch(`http://127.0.0.1:${port}/v1/builds`);
+    assert.ok(await health());
+    assert.equal(await service.stop(), 0);
+  } finally {
+    closeSync(fd);
+  }
+});
+
+async function makeCertificate(dir: string, name: string): Promise<void> {
+  await run('openssl', [
+    ...[
+      'req',
+      '-x509',
+      '-nodes',
+      '-days',
+      '2',
+      '-newkey',
+      'ec',
+      '-pkeyopt',
+      'ec_paramgen_curve:P-256',
+    ],
+    ...[
+      '-keyout',
+      path.join(dir, `${name}.key`),
+      '-out',
+      path.join(dir, `${name}.pem`),
+      '-subj',
+      `/CN=${name}`,
+    ],
+  ]);
+}
+
+async function servedName(url: string): Promise<string> {
+  const { hostname, port } = new URL(url);
+  const socket = connect({ host: hostname, port: Number(port), rejectUnauthorized: false });
+  await once(socket, 'secureConnect');
+  const { subject } = socket.getPeerCertificate();
+  socket.destroy();
+  return String(subject.CN);
+}
+
+test('a reload changes the certificate, and a broken one changes nothing', async () => {
+  await using dir = await tempDir();
+  for (const name of ['first', 'second']) await makeCertificate(dir.path, name);
+  const use = async (name: string): Promise<void> => {
+    for (const kind of ['key', 'pem'])
+      await copyFile(path.join(dir.path, `${name}.${kind}`), path.join(dir.path, `used.${kind}`));
+  };
+  await use('first');
+  // Only root may read the key: the service user gets its content, not the file.
+  await chmod(path.join(dir.path, 'used.key'), 0o600);
+  const settings = {
+    TLS_MODE: 'file',
+    TLS_CERT_FILE: path.join(dir.path, 'used.pem'),
+    TLS_KEY_FILE: path.join(dir.path, 'used.key'),
+  };
+  await using service = await RunningService.start({ settings });
+  assert.match(service.apiUrl, /^https:/);
+  assert.equal(await servedName(service.apiUrl), 'first');
+
+  await use('second');
+  service.signal('SIGHUP');
+  await service.until(
+    () => service.find('Applied the reloaded settings', { role: 'api' }).length === 1,
+    'the reload',
+  );
+  assert.equal(await servedName(service.apiUrl), 'second');
+
+  // A key that does not fit its certificate.
+  await copyFile(path.join(dir.path, 'first.key'), path.join(dir.path, 'used.key'));
+  service.signal('SIGHUP');
+  await service.until(
+    () => service.find('Cannot reload: the old settings stay').length === 1,
+    'the refusal',
+  );
+  assert.equal(await servedName(service.apiUrl), 'second');
+  assert.doesNotMatch(service.output, /PRIVATE KEY/);
+});
+
+test('a log file that was rotated away is opened anew by a reload', async () => {
+  await using dir = await tempDir();
+  // Where the service user may make files, as in /var/log/builderd.
+  await chmod(dir.path, 0o777);
+  const file = path.join(dir.path, 'builderd.log');
+  await using service = await RunningService.launch({ settings: { LOG_FILE: file } });
+  const text = (name: string): Promise<string> => readFile(name, 'utf8').catch(() => '');
+  await service.until(
+    async () => (await text(file)).split('"A role is ready"').length === 3,
+    'both roles',
+  );
+  assert.equal(service.output, '');
+  await rename(file, `${file}.1`);
+  service.signal('SIGHUP');
+  await service.until(
+    async () => (await text(file)).split('"Applied the reloaded settings"').length === 3,
+    'the new file',
+  );
+  assert.equal(await service.stop(), 0);
+  assert.match(await text(file), /"The service has ended"/);
+});
