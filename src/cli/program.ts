@@ -11,6 +11,7 @@ import type { ServeOptions } from './serve/serve-command.ts';
 import type { DfOptions } from './storage/df-command.ts';
 import type { FsckOptions } from './storage/fsck-command.ts';
 import type { GcOptions } from './storage/gc-command.ts';
+import type { KeysAction, KeysOptions } from './storage/keys-command.ts';
 
 /** Named by the design, built by later versions: they answer `not_supported`, never a guess. */
 const LATER_COMMANDS = ['backup', 'restore', 'exec'] as const;
@@ -68,6 +69,7 @@ export function createProgram(io: Io, outcome: Outcome = { exitCode: 0 }): Comma
     fsckCommand(io, outcome),
     gcCommand(io),
     dfCommand(io),
+    keysCommand(io),
     versionCommand(io),
     completionCommand(io, program),
   ];
@@ -229,6 +231,25 @@ function dfCommand(io: Io): Command {
     });
 }
 
+function keysCommand(io: Io): Command {
+  const keys = new Command('keys').description("keys that a tenant's artifacts are encrypted with");
+  const add = (action: KeysAction, about: string): void => {
+    const command = new Command(action)
+      .description(about)
+      .argument('<tenant>', 'name of the tenant')
+      .addOption(configOption())
+      .action(async (tenant: string, options: KeysOptions, used: Command) => {
+        const { runKeys } = await import('./storage/keys-command.ts');
+        await runKeys(action, tenant, withRootConfig(options, used), io);
+      });
+    keys.addCommand(command.copyInheritedSettings(keys).allowExcessArguments(false));
+  };
+  add('export', 'print them, so that the age program can decrypt artifacts; keep them secret');
+  add('rotate', 'encrypt new artifacts with a new key; the old ones stay readable');
+  add('reencrypt', 'store all artifacts again under the newest key');
+  return keys;
+}
+
 function versionCommand(io: Io): Command {
   return new Command('version')
     .description('show the version of builderd and of what it runs on')
@@ -268,8 +289,12 @@ function configOption(): Option {
 
 /** `builderd --config FILE build …` means the same as `builderd build --config FILE …`. */
 function withRootConfig<O extends { readonly config?: string }>(options: O, command: Command): O {
-  const { config } = command.parent?.opts<RootOptions>() ?? {};
-  return config === undefined ? options : { config, ...options };
+  for (let above = command.parent; above !== null; above = above.parent) {
+    const { config } = above.opts<RootOptions>();
+    if (config !== undefined) return { config, ...options };
+  }
+  return options;
+};
 }
 
 function fromCommander(reason: unknown): unknown {

@@ -3,7 +3,7 @@ import { rm, truncate } from 'node:fs/promises';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { type BuildId, newBuildId, parseBuildId, type TenantId } from '../../src/core/ids.ts';
-import { blobIndex } from '../../src/store/artifacts/blob-rows.ts';
+import { blobIndex, requireBlob } from '../../src/store/artifacts/blob-rows.ts';
 import { openLocalStore } from '../../src/store/artifacts/local-store.ts';
 import { createTenantKeys } from '../../src/store/artifacts/tenant-keys.ts';
 import type { Database } from '../../src/store/database.ts';
@@ -15,6 +15,7 @@ import {
   commitBytes,
   listAll,
   privateDirectory,
+  readBlob,
   signal,
   someBytes,
 } from '../fixtures/artifact-stores.ts';
@@ -213,4 +214,29 @@ test('fsck refuses a store that holds nothing of what the database names', async
   assert.match(result.stderr, /is it the right one, and mounted/);
   const rows = await database.k.selectFrom('blobs').select('state').execute();
   assert.deepEqual(rows, [{ state: 'present' }]);
+});
+
+test('keys rotates, stores again and exports what age decrypts with', async () => {
+  await using service = await openService();
+  const { database, store, tenantId, run } = service;
+  const bytes = someBytes(9000);
+  const blob = await commitBytes(store, bytes, { tenantId, encrypt: true });
+  await nameBlobs(database, tenantId, [blob]);
+  const rotated = await run('keys', 'rotate', 'acme');
+  assert.equal(rotated.code, 0, rotated.stderr);
+  const again = await run('keys', 'reencrypt', 'acme');
+  assert.equal(again.code, 0, again.stderr);
+  assert.equal(again.stdout, 'Stored 1 artifacts again, 8.8 KiB\n');
+  const exported = await run('keys', 'export', 'acme');
+  const identities = exported.stdout
+    .split('\n')
+    .filter((line) => line.startsWith('AGE-SECRET-KEY-1'));
+  assert.equal(identities.length, 2);
+  const row = await requireBlob(database, tenantId, blob.digest);
+  assert.notEqual(row.dataKeyId, blob.dataKeyId);
+  assert.match(exported.stdout, new RegExp(`^# key ${row.dataKeyId}$`, 'm'));
+  assert.ok((await readBlob(store, tenantId, row)).equals(bytes));
+  const unknown = await run('keys', 'export', 'nobody');
+  assert.equal(unknown.code, 1);
+  assert.match(unknown.stderr, /Cannot find tenant "nobody"/);
 });

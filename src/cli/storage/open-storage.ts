@@ -3,7 +3,7 @@ import type { ArtifactStore } from '../../store/artifacts/artifact-store.ts';
 import type { Database } from '../../store/database.ts';
 import { openDatabase } from '../../store/open-database.ts';
 import { loadMasterKeys } from '../../store/secrets/load-master-keys.ts';
-import { createSealedSecrets } from '../../store/secrets/sealed-secrets.ts';
+import { createSealedSecrets, type SealedSecrets } from '../../store/secrets/sealed-secrets.ts';
 import { masterKeySource } from '../compose-service.ts';
 import { type Config, loadConfig } from '../config.ts';
 import { databaseConfig } from '../database-config.ts';
@@ -16,6 +16,8 @@ export interface Storage extends AsyncDisposable {
   readonly database: Database;
   readonly store: ArtifactStore;
   readonly log: Log;
+  /** When the master key was asked for. */
+  readonly secrets: SealedSecrets | undefined;
 }
 
 export interface StorageOptions {
@@ -40,17 +42,25 @@ export async function openStorage(options: StorageOptions, io: Io): Promise<Stor
   const keys = isSealed
     ? await loadMasterKeys(masterKeySource(config), { mayMake: false, signal })
     : undefined;
+  const secrets = keys === undefined ? undefined : createSealedSecrets(keys.keys);
   const store = open.use(
     await openArtifacts({
       settings,
       database,
       log,
       readOnly: options.readOnly,
-      ...(keys === undefined ? {} : { secrets: createSealedSecrets(keys.keys) }),
+      ...(secrets === undefined ? {} : { secrets }),
     }),
   );
   const owned = open.move();
-  return { config, database, store, log, [Symbol.asyncDispose]: () => owned.disposeAsync() };
+  return {
+    config,
+    database,
+    store,
+    log,
+    secrets,
+    [Symbol.asyncDispose]: () => owned.disposeAsync(),
+  };
 }
 
 /** Warnings go to the person who typed the command; what went well is in the command's own words. */

@@ -1,7 +1,6 @@
-import { parseTenantId, type TenantId } from '../../core/ids.ts';
+import type { TenantId } from '../../core/ids.ts';
 import { throwIfAborted } from '../../core/scope.ts';
 import type { Database, Db } from '../database.ts';
-import { readText } from '../row-values.ts';
 import type { ArtifactStore } from './artifact-store.ts';
 import { type BlobRecord, holdStorage, parseBlobRow, replaceCopy } from './blob-rows.ts';
 import { condemn } from './condemned-rows.ts';
@@ -76,10 +75,4 @@ async function blobsNotUnder(
     .limit(PAGE)
     .execute();
   return rows.map((row) => parseBlobRow({ ...row }));
-}
-
-/** Tenants that have anything encrypted: those whose key can be rotated. */
-export async function tenantsWithKeys(db: Db): Promise<readonly TenantId[]> {
-  const rows = await db.k.selectFrom('data_keys').select('tenant_id').distinct().execute();
-  return rows.map((row) => parseTenantId(readText(row.tenant_id, 'data_keys.tenant_id')));
 }

@@ -24,6 +24,8 @@ export interface TenantKeys {
   current(tenantId: TenantId, call: Call): Promise<TenantKey>;
   /** Also a retired one. Throws `artifact.corrupt` when there is none. */
   byId(tenantId: TenantId, id: string, call: Call): Promise<TenantKey>;
+  /** All of them, the newest first, for an operator who keeps copies of them elsewhere. */
+  list(tenantId: TenantId, call: Call): Promise<readonly TenantKey[]>;
   /** A new key for new artifacts; the old ones still open what they encrypted. */
   rotate(tenantId: TenantId, call: Call): Promise<TenantKey>;
 }
@@ -64,6 +66,18 @@ export function createTenantKeys(database: Database, secrets: SealedSecrets): Te
         .executeTakeFirst();
       if (row !== undefined) return open(tenantId, parseKeyRow({ ...row }));
       throw new BuilderdError('artifact.corrupt', 'Cannot open the artifact: its key is gone');
+    },
+    async list(tenantId) {
+      const rows = await database.k
+        .selectFrom('data_keys')
+        .select(['id', 'sealed'])
+        .where('tenant_id', '=', tenantId)
+        .orderBy('created_at', 'desc')
+        .orderBy('id', 'desc')
+        .execute();
+      const keys: TenantKey[] = [];
+      for (const row of rows) keys.push(await open(tenantId, parseKeyRow({ ...row })));
+      return keys;
     },
     rotate: (tenantId, { signal }) =>
       database.transaction(
