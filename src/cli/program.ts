@@ -294,7 +294,6 @@ function withRootConfig<O extends { readonly config?: string }>(options: O, comm
     if (config !== undefined) return { config, ...options };
   }
   return options;
-};
 }
 
 function fromCommander(reason: unknown): unknown {
