@@ -2,6 +2,7 @@ import { existsSync } from 'node:fs';
 import { hostname, uptime } from 'node:os';
 import path from 'node:path';
 import { loadAddon } from '../../native/addon.ts';
+import type { AttemptImages } from '../builds/executor/attempt-images.ts';
 import { createContainerdImages } from '../builds/executor/containerd-images.ts';
 import { createExecutor, EXECUTOR_TIMES, type ExecutorTimes } from '../builds/executor/executor.ts';
 import { type HostState, readAvailableMemory } from '../builds/executor/host-room.ts';
@@ -17,6 +18,7 @@ import { warmWorkerCache } from '../builds/worker/warm-cache.ts';
 import { createWorkerConverter } from '../builds/worker/worker-converter.ts';
 import { systemClock } from '../core/clock.ts';
 import { BuilderdError, isBuilderdError } from '../core/errors.ts';
+import type { Log } from '../core/log.ts';
 import { parseEgressAllow } from '../egress/allow-list.ts';
 import { createDialer } from '../egress/dialer.ts';
 import { DEFAULT_CONVERSION_LIMITS } from '../rootfs/layer/layer-source.ts';
@@ -152,7 +154,7 @@ export async function startExecutor(context: RoleContext): Promise<RunningRole> 
   const { signal } = end;
   const running = Promise.all([
     executor.run(signal),
-    startChores(live, { database, artifacts, log, signal }),
+    startChores(live, { database, artifacts, images, log, signal }),
     scrubArtifacts({ database, artifacts, metrics, log }, { signal }),
     watchSharing(database, artifacts, { signal, onShared: broken.reject }),
   ]).then(() => undefined, broken.reject);
@@ -177,15 +179,13 @@ export async function startExecutor(context: RoleContext): Promise<RunningRole> 
 async function openConverter({ config, log, signal }: RoleContext): Promise<Converter> {
   const common = { limits: DEFAULT_CONVERSION_LIMITS, version: builderdVersion() };
   if (isIsolated(config)) {
-    const cacheDir = await warmWorkerCache(
-      {
-        nodePath: process.execPath,
-        codeRoot: ROOT,
-        cacheDir: path.join(config.settings.RUN_DIR, 'worker-code'),
-      },
-      { signal },
-    );
-    return createWorkerConverter({ ...common, log, nowMs: () => performance.now(), cacheDir });
+    const cacheDir = await warmCache(config, log, signal);
+    return createWorkerConverter({
+      ...common,
+      log,
+      nowMs: () => performance.now(),
+      ...(cacheDir === undefined ? {} : { cacheDir }),
+    });
   }
   if (wantsIsolation(config)) {
     throw new BuilderdError(
@@ -198,6 +198,25 @@ async function openConverter({ config, log, signal }: RoleContext): Promise<Conv
     'Images are converted inside the executor: nothing isolates them',
   );
   return createInProcessConverter({ ...common, addon: loadAddon(), clock: systemClock });
+}
+
+/** Workers start a tenth of a second sooner with it, and as well without. */
+async function warmCache(
+  config: Config,
+  log: Log,
+  signal: AbortSignal,
+): Promise<string | undefined> {
+  const cacheDir = path.join(config.settings.RUN_DIR, 'worker-code');
+  try {
+    return await warmWorkerCache(
+      { nodePath: process.execPath, codeRoot: ROOT, cacheDir },
+      { signal },
+    );
+  } catch (err) {
+    signal.throwIfAborted();
+    log.warn({ err }, 'Workers start without compiled code');
+    return undefined;
+  }
 }
 
 function isIsolated(config: Config): boolean {
@@ -248,16 +267,18 @@ async function startChores(
   {
     database,
     artifacts,
+    images,
     log,
     signal,
   }: {
     readonly database: Database;
     readonly artifacts: ArtifactStore;
+    readonly images: AttemptImages;
     readonly log: RoleContext['log'];
     readonly signal: AbortSignal;
   },
 ): Promise<void> {
-  const deps = { database, artifacts, log };
+  const deps = { database, artifacts, images, log };
   let lastAt = Number.NEGATIVE_INFINITY;
   await repeat(
     async () => {

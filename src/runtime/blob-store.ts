@@ -52,6 +52,8 @@ export interface ImageRecords {
   get(name: string, call: StoreCall): Promise<ImageRecord | undefined>;
   /** Creates or replaces. */
   put(record: ImageRecord, call: StoreCall): Promise<void>;
+  /** Says that the image is in use. A record that is gone is a no-op. */
+  touch(name: string, call: StoreCall): Promise<void>;
 }
 
 /** One unit of work against containerd: everything it creates hangs on one lease until disposal. */

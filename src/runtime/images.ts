@@ -3,11 +3,13 @@ import type { ImageRecord } from './blob-store.ts';
 import { hasStatus } from './grpc-fault.ts';
 import type { Protocol } from './protocol.ts';
 import type { NamespacedCall, RpcChannel } from './rpc-channel.ts';
-import { parseWireDescriptor, required } from './wire-values.ts';
+import { parseWireDescriptor, parseWireTime, required } from './wire-values.ts';
 import type { Image, Image__Output } from './generated/containerd/services/images/v1/Image.ts';
 
 /** Create and Update race with other clients' Delete and Create; each round needs another racer. */
 const PUT_ROUNDS = 4;
+/** An update needs something to update; the time of it is what counts. */
+const USED_LABEL = 'io.builderd/used';
 
 export class Images {
   readonly #rpc: RpcChannel;
@@ -58,6 +60,25 @@ export class Images {
       }
     }
     throw new BuilderdError('runtime.conflict', `Cannot ${doing}: it comes and goes meanwhile`);
+  }
+
+  /** Says that the image is in use now: what is not used any more can then be told from the rest. */
+  async touch(name: string, call: NamespacedCall): Promise<void> {
+    const traits = { doing: `touch image record ${name}`, idempotent: true };
+    const image: Image = { name, labels: { [USED_LABEL]: '1' } };
+    const request = { image, update_mask: { paths: [`labels.${USED_LABEL}`] } };
+    try {
+      await this.#rpc.unary(this.#methods.Update, request, call, traits);
+    } catch (reason) {
+      if (!hasStatus(reason, 'NOT_FOUND')) throw reason;
+    }
+  }
+
+  /** When each record was last written or touched, by the daemon's clock. */
+  async listUse(call: NamespacedCall): Promise<{ name: string; usedAt: Date | undefined }[]> {
+    const traits = { doing: 'list the image records', idempotent: true };
+    const { images } = await this.#rpc.unary(this.#methods.List, { filters: [] }, call, traits);
+    return images.map(({ name, updated_at }) => ({ name, usedAt: parseWireTime(updated_at) }));
   }
 
   /** `sync` waits for the garbage collection. A record that is gone is a no-op. */

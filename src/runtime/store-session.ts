@@ -283,4 +283,8 @@ class LeasedImages implements ImageRecords {
     await this.#client.images.put(record, { ...this.#scope, signal });
     this.named = true;
   }
+
+  touch(name: string, { signal }: StoreCall): Promise<void> {
+    return this.#client.images.touch(name, { ...this.#scope, signal });
+  }
 }

@@ -12,7 +12,7 @@ const soon = (): { readonly signal: AbortSignal } => ({ signal: AbortSignal.time
 forEachDatabase((_name, openTestDatabase) => {
   test('builds beyond the retention of their tenant go, with the bytes that nobody else has', async () => {
     await using service = await openExecutorService(openTestDatabase);
-    const { database, artifacts } = service;
+    const { database, artifacts, images } = service;
     const tenant = await service.tenant('acme', { retentionDays: 10 });
     await using running = service.start();
     // The same image: one ext4 for both.
@@ -37,7 +37,7 @@ forEachDatabase((_name, openTestDatabase) => {
     }
     await database.k.updateTable('builds').set({ id: oldId }).where('id', '=', old).execute();
 
-    const deps = { database, artifacts, log: silentLog };
+    const deps = { database, artifacts, images, log: silentLog };
     await forgetOld(deps, { ...KEEP, unnamedMs: 0 }, soon());
     await purgeDeleted(deps, soon());
     await forgetOld(deps, { ...KEEP, unnamedMs: 0 }, soon());
@@ -79,7 +79,7 @@ forEachDatabase((_name, openTestDatabase) => {
 
   test('idempotency keys are kept for their time and then forgotten', async () => {
     await using service = await openExecutorService(openTestDatabase);
-    const { database, artifacts } = service;
+    const { database, artifacts, images } = service;
     const tenant = await service.tenant('acme');
     const buildId = await service.submit(tenant);
     for (const key of ['old', 'new']) {
@@ -91,7 +91,7 @@ forEachDatabase((_name, openTestDatabase) => {
       .set((eb) => ({ created_at: eb('created_at', '-', KEEP.idempotencyKeyMs + 1000) }))
       .where('key', '=', 'old')
       .execute();
-    await forgetOld({ database, artifacts, log: silentLog }, KEEP, soon());
+    await forgetOld({ database, artifacts, images, log: silentLog }, KEEP, soon());
     const keys = await database.k.selectFrom('idempotency_keys').select('key').execute();
     assert.deepEqual(keys, [{ key: 'new' }]);
   });

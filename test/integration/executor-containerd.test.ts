@@ -122,6 +122,26 @@ describe('executor on containerd', () => {
     return found;
   }
 
+  test('an image that no build used for long is forgotten, one in use is not', async () => {
+    await using service = await openExecutorService(openTestSqlite);
+    await using real = openRealParts(containerd.daemon.address, service.directory);
+    const reference = await publish('unused', [Buffer.from('seldom wanted')]);
+    const tenant = await service.tenant('seldom');
+    await using running = service.start(real.changes, { images: real.images });
+    await service.until(await service.submit(tenant, { reference }));
+    await running.idle();
+    const call = { namespace: `${NAMESPACE_PREFIX}-${tenant.id}`, signal: never };
+    const [pulled] = await containerd.client.images.listUse(call);
+    await service.until(await service.submit(tenant, { reference, pullPolicy: 'never' }));
+    const [used] = await containerd.client.images.listUse(call);
+    assert.ok(pulled?.usedAt !== undefined && used?.usedAt !== undefined);
+    assert.ok(used.usedAt > pulled.usedAt, 'a build from the store counts as use');
+    await real.images.forgetUnused({ unusedMs: 3_600_000, signal: never });
+    assert.equal((await containerd.client.images.listUse(call)).length, 1);
+    await real.images.forgetUnused({ unusedMs: -1000, signal: never });
+    assert.deepEqual(await containerd.client.images.listUse(call), []);
+  });
+
   test('kill -9 in the middle of a blob leaves no lease, no ingest and costs one attempt', async () => {
     await using service = await openExecutorService(openTestSqlite);
     await using real = openRealParts(containerd.daemon.address, service.directory);

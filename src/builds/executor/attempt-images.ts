@@ -36,4 +36,6 @@ export interface AttemptImages {
   leases(call: Call): Promise<readonly AttemptLease[]>;
   /** A lease that is gone is a no-op. */
   release(lease: AttemptLease, call: Call): Promise<void>;
+  /** Lets go of images that no build used for so long; gives their number. */
+  forgetUnused(options: Call & { readonly unusedMs: number }): Promise<number>;
 }

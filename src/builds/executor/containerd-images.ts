@@ -1,4 +1,4 @@
-import { isBuildId, isTenantId } from '../../core/ids.ts';
+import { isBuildId, isTenantId, type TenantId } from '../../core/ids.ts';
 import { detachedSignal } from '../../core/scope.ts';
 import { ContainerdClient } from '../../runtime/containerd-client.ts';
 import { type Lease, PURPOSE_LABEL } from '../../runtime/leases.ts';
@@ -41,6 +41,17 @@ export function createContainerdImages(options: ContainerdImagesOptions): Contai
   const namespaceOf = ({ tenantId }: Pick<AttemptKey, 'tenantId'>): string =>
     `${options.namespacePrefix}-${tenantId}`;
 
+  const tenantNamespaces = async (
+    client: ContainerdClient,
+    signal: AbortSignal,
+  ): Promise<{ readonly name: string; readonly tenantId: TenantId }[]> => {
+    const all = await client.namespaces.list({ signal });
+    return all.flatMap(({ name }) => {
+      const tenantId = name.slice(options.namespacePrefix.length + 1);
+      return isTenantId(tenantId) && name === namespaceOf({ tenantId }) ? [{ name, tenantId }] : [];
+    });
+  };
+
   return {
     forAttempt(attempt) {
       const onCleanupFault = attempt.onCleanupFault;
@@ -66,9 +77,7 @@ export function createContainerdImages(options: ContainerdImagesOptions): Contai
     async leases({ signal }) {
       const client = await connect(signal);
       const found: AttemptLease[] = [];
-      for (const { name } of await client.namespaces.list({ signal })) {
-        const tenantId = name.slice(options.namespacePrefix.length + 1);
-        if (!isTenantId(tenantId) || name !== namespaceOf({ tenantId })) continue;
+      for (const { name, tenantId } of await tenantNamespaces(client, signal)) {
         const leases = await client.leases.list([`labels.${JSON.stringify(PURPOSE_LABEL)}`], {
           namespace: name,
           signal,
@@ -84,6 +93,20 @@ export function createContainerdImages(options: ContainerdImagesOptions): Contai
     async release({ namespace, id }, { signal }) {
       const client = await connect(signal);
       await client.leases.delete(id, { sync: false }, { namespace, signal });
+    },
+    async forgetUnused({ unusedMs, signal }) {
+      const client = await connect(signal);
+      const oldest = Date.now() - unusedMs;
+      let forgotten = 0;
+      for (const { name: namespace } of await tenantNamespaces(client, signal)) {
+        for (const { name, usedAt } of await client.images.listUse({ namespace, signal })) {
+          if (usedAt === undefined || usedAt.getTime() >= oldest) continue;
+          // What a build is using it has on its own lease.
+          await client.images.delete(name, { sync: false }, { namespace, signal });
+          forgotten += 1;
+        }
+      }
+      return forgotten;
     },
     [Symbol.dispose]() {
       connecting?.then(

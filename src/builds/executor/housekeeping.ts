@@ -8,6 +8,7 @@ import type { Database } from '../../store/database.ts';
 import { pruneEvents } from '../../store/events/prune-events.ts';
 import { expireIdempotencyKeys } from '../../store/retention/expire-idempotency-keys.ts';
 import { findDeleted, purgeBuild } from '../../store/retention/purge-builds.ts';
+import type { AttemptImages } from './attempt-images.ts';
 
 export interface Keep {
   /** STORAGE_RETENTION_DAYS when the operator gives it: for tenants without days of their own. */
@@ -16,10 +17,17 @@ export interface Keep {
   readonly eventMs: number;
   /** Bytes that no row names, before they are removed: longer than a build and than a download. */
   readonly unnamedMs: number;
+  /** Images in containerd that no build used. */
+  readonly imageMs: number;
 }
 
 const DAY_MS = 86_400_000;
-export const KEEP: Keep = { idempotencyKeyMs: DAY_MS, eventMs: 30 * DAY_MS, unnamedMs: DAY_MS };
+export const KEEP: Keep = {
+  idempotencyKeyMs: DAY_MS,
+  eventMs: 30 * DAY_MS,
+  unnamedMs: DAY_MS,
+  imageMs: 7 * DAY_MS,
+};
 
 interface HousekeepingDeps {
   readonly database: Database;
@@ -36,11 +44,11 @@ const BATCH_LIMIT_MS = 30_000;
 
 /** Forgets what has served its time: builds beyond their retention, idempotency keys, events, bytes. */
 export async function forgetOld(
-  deps: HousekeepingDeps & { readonly artifacts: ArtifactStore },
+  deps: HousekeepingDeps & { readonly artifacts: ArtifactStore; readonly images: AttemptImages },
   keep: Keep,
   call: Call,
 ): Promise<void> {
-  const { database, artifacts, log } = deps;
+  const { database, artifacts, images, log } = deps;
   const builds = await expireBuilds(deps, keep, call);
   if (builds > 0) log.info({ count: builds }, 'Builds expired');
   const keys = await expireIdempotencyKeys(database, { olderThanMs: keep.idempotencyKeyMs });
@@ -51,6 +59,8 @@ export async function forgetOld(
     ...call,
   });
   if (removed > 0) log.info({ count: removed, bytes: removedBytes }, 'Unused artifacts removed');
+  const forgotten = await images.forgetUnused({ unusedMs: keep.imageMs, ...call });
+  if (forgotten > 0) log.info({ count: forgotten }, 'Unused images forgotten');
 }
 
 /** Deletes what is beyond its retention, as its tenant would; gives how many. */

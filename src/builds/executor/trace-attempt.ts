@@ -45,6 +45,7 @@ export function traceSteps(deps: AttemptDeps, { traceParent }: Span): AttemptDep
       ping: (call) => images.ping(call),
       leases: (call) => images.leases(call),
       release: (lease, call) => images.release(lease, call),
+      forgetUnused: (options) => images.forgetUnused(options),
       forAttempt(options) {
         const repository = images.forAttempt(options);
         return {

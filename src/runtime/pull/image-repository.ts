@@ -179,6 +179,7 @@ async function findStored(
         state: 'reused',
       });
     }
+    await session.images.touch(name, call);
     return { reference: name, image };
   } catch (reason) {
     if (reason instanceof MissingBlob) return undefined;
