@@ -7,8 +7,9 @@ import type { Metrics } from '../builds/metrics/metrics.ts';
 import type { Database } from '../store/database.ts';
 import { openDatabase } from '../store/open-database.ts';
 import { holdServiceLock } from '../store/service-lock.ts';
-import { loadMasterKeys, type MasterKeySource } from '../store/secrets/load-master-keys.ts';
-import { createSealedSecrets, type SealedSecrets } from '../store/secrets/sealed-secrets.ts';
+import type { MasterKeySource } from '../store/secrets/load-master-keys.ts';
+import { openSealedSecrets } from '../store/secrets/open-sealed-secrets.ts';
+import type { SealedSecrets } from '../store/secrets/sealed-secrets.ts';
 import type { Config } from './config.ts';
 import { databaseConfig } from './database-config.ts';
 import { metricsAddress } from './serve/check-settings.ts';
@@ -27,25 +28,35 @@ export interface ServiceBase extends AsyncDisposable {
 /** Keys and the database: opened while the process may still read what is only root's. */
 export async function openServiceBase(context: RoleContext): Promise<ServiceBase> {
   const { config, log, signal } = context;
-  const { keys, madeFile } = await loadMasterKeys(masterKeySource(config), {
-    mayMake: true,
-    signal,
-  });
+  await using open = new AsyncDisposableStack();
+  const where = databaseConfig(config);
+  const database = open.use(await openDatabase(where, { signal, log }));
+  // The directory was looked at by then. One service works on an SQLite file, not two.
+  if (where.type === 'sqlite') open.use(await holdServiceLock(where.directory, context.role));
+  const { secrets, madeFile, resealed } = await openSealedSecrets(
+    database,
+    masterKeySource(config),
+    { signal },
+  );
   if (madeFile !== undefined) {
     log.warn(
       { address: madeFile },
       'Made a master key: keep a copy of this file, apart from the database',
     );
   }
-  await using open = new AsyncDisposableStack();
-  const where = databaseConfig(config);
-  const database = open.use(await openDatabase(where, { signal, log }));
-  // The directory was looked at by then. One service works on an SQLite file, not two.
-  if (where.type === 'sqlite') open.use(await holdServiceLock(where.directory, context.role));
+  if (resealed !== undefined) {
+    log.info({ count: resealed.resealed }, 'Sealed all secrets anew under the newest master key');
+    if (resealed.unreadable > 0) {
+      log.error(
+        { count: resealed.unreadable },
+        'Secrets that no master key opens were left as they are',
+      );
+    }
+  }
   const owned = open.move();
   return {
     database,
-    secrets: createSealedSecrets(keys),
+    secrets,
     [Symbol.asyncDispose]: () => owned.disposeAsync(),
   };
 }

@@ -6,6 +6,8 @@ import type { WorkerMount } from './worker-root.ts';
 
 /** The host is short of something for a moment. */
 const PASSING = new Set(['EAGAIN', 'ENOMEM', 'EMFILE', 'ENFILE', 'ENOSPC', 'EUSERS']);
+/** A worker that crashes by itself ends with other signals. */
+const FROM_OUTSIDE = new Set<number>([constants.signals.SIGKILL, constants.signals.SIGTERM]);
 const MAX_SHOWN_CHARS = 300;
 const HEAP_EXHAUSTED = /JavaScript heap out of memory|Reached heap limit|invalid table size/;
 
@@ -21,7 +23,7 @@ export function faultOfEnd(facts: DeathFacts): BuilderdError | undefined {
   const { end } = facts;
   if (end.kind === 'lost') {
     return new BuilderdError(
-      'internal',
+      'build.lost',
       `Cannot convert the image: the launcher of its worker, ${end.fact}`,
     );
   }
@@ -37,7 +39,8 @@ export function faultOfEnd(facts: DeathFacts): BuilderdError | undefined {
     end.how === 'exit' ? `status ${end.value}` : (signalName(end.value) ?? `signal ${end.value}`);
   const said = lastWords(facts.errorText);
   return new BuilderdError(
-    'internal',
+    // Somebody or something of the host ended it: the next attempt may well succeed.
+    end.how === 'signal' && FROM_OUTSIDE.has(end.value) ? 'build.lost' : 'internal',
     `Cannot convert the image: its worker ended with ${how}${said === '' ? '' : `, and said "${said}"`}`,
   );
 }
