@@ -69,9 +69,16 @@ export async function startPrivatePostgres(
   const password = randomBytes(12).toString('hex');
   try {
     if (account !== undefined) await chown(dir, account.uid, account.gid);
-    const port = await freePort();
-    await initialise({ bin, dir, password, port, options, account });
-    return await serve({ bin, dir, password, port, account });
+    const place = { bin, dir, password, account, ssl: options.tls !== undefined };
+    await initialise(place, options);
+    // A port that was free a moment ago may be taken by a neighbour: try a few.
+    for (let tries = 1; ; tries += 1) {
+      try {
+        return await serve({ ...place, port: await freePort() });
+      } catch (reason) {
+        if (tries === 5 || !/Address already in use/.test(messageOf(reason))) throw reason;
+      }
+    }
   } catch (reason) {
     await rm(dir, { recursive: true, force: true });
     throw reason;
@@ -87,9 +94,13 @@ interface Place {
   readonly bin: string;
   readonly dir: string;
   readonly password: string;
-  readonly port: number;
   /** The server refuses to run as root. */
   readonly account: Account | undefined;
+  readonly ssl: boolean;
+}
+
+interface ServerPlace extends Place {
+  readonly port: number;
 }
 
 function findBin(): string | undefined {
@@ -120,10 +131,8 @@ function command({ account }: Place, argv: readonly string[]): [string, string[]
   return ['setpriv', [...as, '--pdeathsig', 'INT', '--', ...argv]];
 }
 
-async function initialise(
-  place: Place & { readonly options: PrivatePostgresOptions },
-): Promise<void> {
-  const { bin, dir, password, port, options, account } = place;
+async function initialise(place: Place, options: PrivatePostgresOptions): Promise<void> {
+  const { bin, dir, password, account } = place;
   const secret = join(dir, 'password');
   await writeFile(secret, password, { mode: 0o600 });
   if (account !== undefined) await chown(secret, account.uid, account.gid);
@@ -136,7 +145,6 @@ async function initialise(
   await rm(secret);
   const settings: Record<string, string> = {
     listen_addresses: '127.0.0.1',
-    port: String(port),
     unix_socket_directories: '',
     shared_buffers: '16MB',
     fsync: 'off',
@@ -168,7 +176,7 @@ async function copyTls(
   }
 }
 
-async function serve(place: Place): Promise<PrivatePostgres> {
+async function serve(place: ServerPlace): Promise<PrivatePostgres> {
   const { dir, password, port } = place;
   const url = (database: string): string =>
     `postgres://${USER}:${password}@127.0.0.1:${port}/${database}`;
@@ -181,7 +189,7 @@ async function serve(place: Place): Promise<PrivatePostgres> {
     async createDatabase({ template = 'template1' } = {}) {
       databases += 1;
       const name = `test_${databases}`;
-      const client = new pg.Client({ connectionString: url('postgres') });
+      const client = adminClient(place, url('postgres'));
       await client.connect();
       try {
         await client.query(`create database ${name} template ${template}`);
@@ -213,13 +221,12 @@ async function serve(place: Place): Promise<PrivatePostgres> {
   }
 }
 
-async function spawnServer(place: Place): Promise<ChildProcess> {
+async function spawnServer(place: ServerPlace): Promise<ChildProcess> {
   const log = await open(join(place.dir, 'log'), 'a');
   try {
     const [file, args] = command(place, [
       join(place.bin, 'postgres'),
-      '-D',
-      join(place.dir, 'data'),
+      ...['-D', join(place.dir, 'data'), '-p', String(place.port)],
     ]);
     const child = spawn(file, args, {
       cwd: place.dir,
@@ -234,13 +241,22 @@ async function spawnServer(place: Place): Promise<ChildProcess> {
   }
 }
 
+/** Its certificate is what tests are about; who answers on our port is our server. */
+function adminClient({ ssl }: Place, url: string): pg.Client {
+  return new pg.Client({
+    connectionString: url,
+    connectionTimeoutMillis: 5000,
+    ssl: ssl ? { rejectUnauthorized: false } : false,
+  });
+}
+
 async function waitUntilServing(place: Place, child: ChildProcess, url: string): Promise<void> {
   const deadline = performance.now() + START_LIMIT_MS;
   for (;;) {
     if (child.exitCode !== null || child.signalCode !== null) {
       throw await startFault(place, 'it ended at once');
     }
-    const client = new pg.Client({ connectionString: url, connectionTimeoutMillis: 5000 });
+    const client = adminClient(place, url);
     client.on('error', () => undefined);
     try {
       await client.connect();
@@ -255,7 +271,7 @@ async function waitUntilServing(place: Place, child: ChildProcess, url: string):
 
 async function startFault({ dir }: Place, fact: string): Promise<BuilderdError> {
   const log = await readFile(join(dir, 'log'), 'utf8');
-  const tail = log.trim().split('\n').slice(-5).join(' | ');
+  const tail = log.trim().split('\n').slice(-8).join(' | ');
   return new BuilderdError('internal', `Cannot start a private PostgreSQL: ${fact}: ${tail}`);
 }
 
