@@ -13,8 +13,12 @@ export interface Db {
 /** An open database. Every method throws `database.unavailable` when it cannot be reached in time. */
 export interface Database extends Db, AsyncDisposable {
   /**
-   * All or nothing. `body` only awaits the database. On PostgreSQL it runs again, at most three
-   * times, after a serialization failure or a deadlock, and must have no other effect.
+   * All or nothing. `body` only awaits the database, through the connection that it is given. On
+   * PostgreSQL it runs again, at most three times, after a serialization failure or a deadlock, and
+   * must have no other effect. Isolation there is read committed: what is checked before a write is
+   * locked first, rows of builds before the row of their tenant. On SQLite a transaction is alone
+   * from its beginning. Rings inside it are heard after the commit. A commit whose answer is lost
+   * throws `database.unavailable` with `isOutcomeUnknown`: read what there is before a repeat.
    */
   transaction<T>(
     body: (tx: Db) => Promise<T>,
