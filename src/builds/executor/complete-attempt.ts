@@ -14,7 +14,7 @@ import type { AttemptDeps } from './attempt-deps.ts';
 import type { WorkState } from './attempt-progress.ts';
 import { buildMetrics } from './build-metrics.ts';
 import { DONE, persist } from './persist.ts';
-import type { PreparedAttempt } from './run-attempt.ts';
+import type { PreparedAttempt } from './prepare-attempt.ts';
 
 const STAGES = [
   ['pulling', 'pull'],

@@ -8,10 +8,9 @@ import type { AcquiredImage } from '../ports.ts';
 import type { ConvertedBuild } from '../worker/converter.ts';
 import type { Attempt } from './attempt.ts';
 import type { AttemptDeps } from './attempt-deps.ts';
-import { type AttemptJournal, pulledText } from './attempt-journal.ts';
+import { pulledText } from './attempt-journal.ts';
 import { completeAttempt } from './complete-attempt.ts';
-import type { AttemptPlan } from './plan-attempt.ts';
-import type { RegistryLogins } from './registry-logins.ts';
+import type { PreparedAttempt } from './prepare-attempt.ts';
 import { type StagedOutput, stageOutputs, storeDocument, storeOutput } from './store-artifacts.ts';
 
 /** Ids that one build's worker may use: as many as a user namespace has. */
@@ -19,13 +18,6 @@ const IDS_PER_BUILD = 65_536;
 /** A lease outlives the work that it holds blobs for, and not by much: it cannot be prolonged. */
 const LEASE_SLACK_MS = 10 * 60_000;
 const UNDO_LIMIT_MS = 10_000;
-
-export interface PreparedAttempt {
-  readonly attempt: Attempt;
-  readonly plan: AttemptPlan;
-  readonly logins: RegistryLogins;
-  readonly journal: AttemptJournal;
-}
 
 /**
  * One build, once: pull, convert, store, complete. When this returns, the build is completed; when

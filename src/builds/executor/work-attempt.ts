@@ -3,8 +3,7 @@ import type { Attempt } from './attempt.ts';
 import type { AttemptDeps } from './attempt-deps.ts';
 import { AttemptJournal } from './attempt-journal.ts';
 import { type AttemptOutcome, endAttempt, violationOf } from './end-attempt.ts';
-import { planAttempt } from './plan-attempt.ts';
-import { openRegistryLogins } from './registry-logins.ts';
+import { readInputs } from './prepare-attempt.ts';
 import { runAttempt } from './run-attempt.ts';
 import { attemptSpan, noteOutcome, traceSteps } from './trace-attempt.ts';
 
@@ -18,7 +17,7 @@ export async function workAttempt(attempt: Attempt, deps: AttemptDeps): Promise<
 
 async function tryToBuild(attempt: Attempt, deps: AttemptDeps): Promise<AttemptOutcome> {
   // Known before the log is opened, which must not show them; a fault here belongs into the log.
-  const [prepared] = await Promise.allSettled([prepare(attempt, deps)]);
+  const [prepared] = await Promise.allSettled([readInputs(attempt, deps)]);
   const mask = prepared.status === 'fulfilled' ? prepared.value.logins.secrets : [];
   await using journal = new AttemptJournal(attempt, {
     ...deps,
@@ -31,13 +30,6 @@ async function tryToBuild(attempt: Attempt, deps: AttemptDeps): Promise<AttemptO
   } catch (reason) {
     return await endAttempt(attempt, reason, journal, deps);
   }
-}
-
-async function prepare(attempt: Attempt, deps: AttemptDeps) {
-  const { claim } = attempt;
-  const plan = planAttempt(claim.spec, claim.quotas, deps.defaults);
-  const logins = await openRegistryLogins(deps.database, deps.secrets, claim, plan.registry);
-  return { plan, logins };
 }
 
 /** Counts an attempt and says in the service log how it ended. */
