@@ -1,16 +1,7 @@
-import type { Log } from '../core/log.ts';
 import type { Database, DatabaseConfig } from './database.ts';
+import type { OpenDatabaseOptions } from './open-options.ts';
 import { openPostgres } from './open-postgres.ts';
 import { openSqlite } from './open-sqlite.ts';
-
-export interface OpenDatabaseOptions {
-  readonly signal: AbortSignal;
-  readonly log: Log;
-  /** Default: true. False demands that the tables are of this version already. */
-  readonly migrate?: boolean;
-  /** Hears which migrations were run; none when the tables were of this version already. */
-  readonly onMigrated?: (names: readonly string[]) => void;
-}
 
 /**
  * Opens and, unless told otherwise, migrates. Tries once: throws `database.unavailable` when it

@@ -4,7 +4,7 @@ import type { Database } from './database.ts';
 import { Doorbell } from './doorbell.ts';
 import { createDatabase } from './kysely-database.ts';
 import { checkMigrated, migrate } from './migrate.ts';
-import type { OpenDatabaseOptions } from './open-database.ts';
+import type { OpenDatabaseOptions } from './open-options.ts';
 import { openSqliteFile, sqliteDialect } from './sqlite-driver.ts';
 import { TransactionScope } from './transaction-scope.ts';
 

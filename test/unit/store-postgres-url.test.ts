@@ -4,7 +4,8 @@ import type { PeerCertificate } from 'node:tls';
 import { databaseConfig } from '../../src/cli/database-config.ts';
 import { parseConfig } from '../../src/cli/config.ts';
 import { isBuilderdError } from '../../src/core/errors.ts';
-import { isLocal, parsePostgresUrl, tlsOptionsFor } from '../../src/store/postgres-url.ts';
+import { tlsOptionsFor } from '../../src/store/postgres-tls.ts';
+import { isLocal, parsePostgresUrl } from '../../src/store/postgres-url.ts';
 import { warningsOf } from '../../src/store/postgres-warnings.ts';
 
 test('parsePostgresUrl() reads the URLs of the operations guide', () => {
