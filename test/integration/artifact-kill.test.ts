@@ -1,9 +1,9 @@
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { test } from 'node:test';
+import { fileURLToPath } from 'node:url';
 import type { TenantId } from '../../src/core/ids.ts';
 import type { ArtifactStore } from '../../src/store/artifacts/artifact-store.ts';
 import { blobIndex, requireBlob } from '../../src/store/artifacts/blob-rows.ts';
@@ -25,7 +25,7 @@ const DAY = 24 * 60 * 60_000;
 async function runAndKill(args: readonly string[], after: number): Promise<readonly string[]> {
   const child = spawn(
     process.execPath,
-    [join(import.meta.dirname, '../fixtures/artifact-committer.ts'), ...args],
+    [fileURLToPath(new URL('../fixtures/artifact-committer.ts', import.meta.url)), ...args],
     { stdio: ['ignore', 'pipe', 'inherit'] },
   );
   const closed = once(child, 'close');
