@@ -12,7 +12,7 @@ const PATTERNS: readonly RegExp[] = [
   /([?&](?:access_token|token|sig|signature|password|secret|x-amz-(?:signature|credential|security-token))=)[^&\s"']+/gi,
   /()\beyJ[\w-]{10,}\.[\w-]{10,}\.[\w-]*/g,
   /()AGE-SECRET-KEY-1[0-9A-Z]{20,}/g,
-  /(-----BEGIN [A-Z ]{0,30}PRIVATE KEY-----)[^-]{1,20000}/g,
+  /(-----BEGIN [A-Z ]{0,30}PRIVATE KEY-----)[^-"]{1,20000}/g,
 ];
 
 /** `secrets` are values that must never be shown, in any position. */
@@ -20,8 +20,7 @@ export function createRedact(secrets: readonly string[]): Redact {
   const known = new Set<string>();
   for (const secret of secrets) {
     if (secret.length < MIN_SECRET_LENGTH) continue;
-    known.add(secret);
-    // As it looks inside a JSON string and inside a URL.
+    // As it looks inside a JSON string, where a quote never stands bare: a line stays JSON.
     known.add(JSON.stringify(secret).slice(1, -1));
     known.add(encodeURIComponent(secret));
   }

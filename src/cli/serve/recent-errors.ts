@@ -43,8 +43,12 @@ export class RecentErrors {
 
   #note(level: 'warn' | 'error', { err, ...fields }: LogFields, message: string): void {
     const shown = err === undefined ? fields : { ...fields, err: describeFault(err) };
-    // Through JSON, as the log itself goes: what is masked there is masked here.
-    const masked: unknown = JSON.parse(this.#redact(JSON.stringify(shown)));
+    // Through JSON, as the log itself goes; text by text, so that it stays JSON.
+    const masked: unknown = JSON.parse(
+      JSON.stringify(shown, (_, value: unknown) =>
+        typeof value === 'string' ? this.#redact(value) : value,
+      ),
+    );
     this.#errors.push({
       at: new Date().toISOString(),
       level,
