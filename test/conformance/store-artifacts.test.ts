@@ -121,11 +121,11 @@ forEachDatabase((name, openTestDatabase) => {
     assert.notEqual(one.generation, two.generation);
     await nameBlobs(database, tenantId, [one]);
     await nameBlobs(database, tenantId, [two]);
-    assert.equal((await findBlob(database, tenantId, one.digest))?.generation, one.generation);
+    assert.equal((await findBlob(database, tenantId, one.digest))?.generation, two.generation);
     const overdue = await findOverdue(database, { graceMs: 0, limit: 10 });
     assert.deepEqual(
       overdue.map(({ generation }) => generation),
-      [two.generation],
+      [one.generation],
     );
     assert.equal(await storageBytes(database, tenantId), 3000);
   });
@@ -261,6 +261,20 @@ forEachDatabase((name, openTestDatabase) => {
       await assert.rejects(requireBlob(database, tenantId, blob.digest), { code });
     }
     assert.equal((await requireBlob(database, tenantId, sound.digest)).state, 'present');
+  });
+
+  test(`${name}: a new build heals a blob that is gone, also when nobody has noticed yet`, async () => {
+    await using both = await openBoth(openTestDatabase);
+    const { database, store, tenantId, root } = both;
+    const bytes = someBytes(2000);
+    const lost = await commitBytes(store, bytes, { tenantId });
+    await nameBlobs(database, tenantId, [lost]);
+    await unlink(pathOf(root, tenantId, lost));
+    await nameBlobs(database, tenantId, [await commitBytes(store, bytes, { tenantId })]);
+    const found = await requireBlob(database, tenantId, lost.digest);
+    assert.ok((await readBlob(store, tenantId, found)).equals(bytes));
+    assert.equal(await storageBytes(database, tenantId), 2000);
+    assert.deepEqual(await findingsOf(database, store), []);
   });
 
   test(`${name}: a new build of the same bytes heals a damaged blob`, async () => {

@@ -89,9 +89,10 @@ export function blobIndex(db: Db): BlobIndex {
 }
 
 /**
- * Makes a committed copy the tenant's copy of these bytes, and counts them once. Of two sound copies
- * in the same form the older stays; a new one replaces a damaged one, or one in another form. The
- * loser is condemned. Only inside a transaction, after `holdStorage`. A repeat changes nothing.
+ * Makes a committed copy the tenant's copy of these bytes, and counts them once. The newest copy
+ * wins, because its bytes were read a moment ago: the old one may be gone or damaged without anyone
+ * knowing yet. The loser is condemned. Only inside a transaction, after `holdStorage`. A repeat
+ * changes nothing.
  */
 export async function insertBlob(tx: Db, tenantId: TenantId, blob: StoredBlob): Promise<void> {
   const old = await findBlob(tx, tenantId, blob.digest);
@@ -112,10 +113,6 @@ export async function insertBlob(tx: Db, tenantId: TenantId, blob: StoredBlob): 
   }
   if (old.generation === blob.generation && old.state === 'present') {
     await pardon(tx, tenantId, blob);
-    return;
-  }
-  if (old.state === 'present' && old.dataKeyId === blob.dataKeyId) {
-    await condemn(tx, tenantId, blob);
     return;
   }
   await replaceCopy(tx, old, blob);
