@@ -330,6 +330,26 @@ forEachDatabase((name, openTestDatabase) => {
     assert.deepEqual([row.state, row.error_code, row.owner], ['failed', 'build.lost', null]);
   });
 
+  test(`two executors that reap at once on ${name} take each lost build once`, async () => {
+    await using opened = await openTestDatabase();
+    const { database } = opened;
+    const other = await opened.open();
+    const ids = await addBuilds(database, await addTenant(database, 'acme'), 12);
+    for (const _ of ids) await mustClaim(database);
+    for (const id of ids) await expire(database, id);
+    const reaped = await Promise.all(
+      [database, other].map((each) => reapExpired(each, { graceMs: 10_000, signal })),
+    );
+    const taken = reaped.flat().map(({ buildId }) => buildId);
+    assert.deepEqual(taken.toSorted(), [...ids]);
+    const open = await database.k
+      .selectFrom('attempts')
+      .select('attempt')
+      .where('finished_at', 'is', null)
+      .execute();
+    assert.deepEqual(open, []);
+  });
+
   test(`handing a build back on ${name} does not count as an attempt of its own`, async () => {
     await using opened = await openTestDatabase();
     const { database } = opened;
