@@ -10,6 +10,7 @@ import type { TenantRef } from '../builds/service/caller.ts';
 import type { EventService } from '../builds/service/event-service.ts';
 import type { TenantService } from '../builds/service/tenant-service.ts';
 import type { TenantName } from '../core/ids.ts';
+import type { Clock } from '../core/clock.ts';
 import type { Log } from '../core/log.ts';
 import type { Tracing } from '../core/tracing.ts';
 import type { ApiLimits } from './api-limits.ts';
@@ -83,6 +84,7 @@ export interface ApiOptions {
   readonly extensions?: readonly RouteExtension[];
   /** Monotonic milliseconds; for tests. */
   readonly nowMs?: () => number;
+  readonly clock?: Clock;
 }
 
 /** What a route extension may use beside the instance. */
@@ -91,6 +93,7 @@ export interface ApiContext {
   readonly tenants: TenantService;
   readonly events: EventService;
   readonly limits: ApiLimits;
+  readonly log: Log;
   /** Counts the streams of the process: throws `api.too_many` beyond the limit. */
   readonly openStream: () => Disposable;
   /**

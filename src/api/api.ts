@@ -1,4 +1,5 @@
 import fastify from 'fastify';
+import { systemClock } from '../core/clock.ts';
 import { BuilderdError } from '../core/errors.ts';
 import { newId } from '../core/ids.ts';
 import { NO_TRACING } from '../core/tracing.ts';
@@ -67,6 +68,7 @@ export async function createApi(options: ApiOptions): Promise<Api> {
 
   const addresses = new AddressLimits(limits, nowMs);
   const gate = new Gate({
+    clock: options.clock ?? systemClock,
     addresses,
     door: new TenantDoor({
       tenants: options.tenants,
@@ -88,6 +90,7 @@ export async function createApi(options: ApiOptions): Promise<Api> {
     tenants: options.tenants,
     events: options.events,
     limits,
+    log: options.log,
     openStream: () => places.open(),
     enterTenant: (request, name) => gate.enterTenant(request, name),
   };

@@ -98,6 +98,8 @@ function endSpan(
   span[Symbol.dispose]();
 }
 
+/** HTTP/2 lets a client invent methods; a label must not be invented by it. */
+const METHODS = new Set(['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE', 'OPTIONS']);
 /** As nginx writes it: the client left before the whole answer was out. */
 const CLIENT_LEFT = 499;
 
@@ -108,7 +110,7 @@ function noteRequest(
   { log, observer, nowMs }: RequestHookOptions,
 ): void {
   const facts = {
-    method: request.method,
+    method: METHODS.has(request.method) ? request.method : 'OTHER',
     route: request.routeOptions.url ?? 'none',
     status: reply.raw.writableFinished ? reply.statusCode : CLIENT_LEFT,
     durationMs: Math.round(nowMs() - startedAt),

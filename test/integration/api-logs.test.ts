@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { type ApiHarness, startTestApi } from '../fixtures/api.ts';
+import { curl } from '../fixtures/curl.ts';
 
 const SSE = { accept: 'text/event-stream' };
 
@@ -136,4 +137,26 @@ test('events of a tenant: pages by number, and a stream that goes on after Last-
   const text = await seen;
   assert.doesNotMatch(text, /build\.created/);
   assert.match(text, new RegExp(`id: ${page.next + 1}\n`));
+});
+
+test('a silent build may be followed for longer than a stalled reader, in every form and protocol', async () => {
+  await using api = await startTestApi({
+    limits: { stalledMs: 300, idleMs: 400, heartbeatMs: 60_000 },
+  });
+  const { token } = await api.tenant('acme');
+  const id = await api.build(token);
+  const url = `${api.url}/v1/builds/${id}/logs?follow=true`;
+  const follow = (version: string, form: string): Promise<{ status: number; body: string }> =>
+    curl(version, '-N', '-H', `Authorization: Bearer ${token}`, '-H', `Accept: ${form}`, url);
+  const all = ['--http1.1', '--http2-prior-knowledge'].flatMap((version) =>
+    ['text/plain', 'application/x-ndjson', 'text/event-stream'].map((form) =>
+      follow(version, form),
+    ),
+  );
+  await new Promise((resolve) => setTimeout(resolve, 1500));
+  await api.log(id, ['at last'], { end: true });
+  for (const { status, body } of await Promise.all(all)) {
+    assert.equal(status, 200);
+    assert.match(body, /at last/);
+  }
 });

@@ -1,5 +1,6 @@
 import type { FastifyRequest } from 'fastify';
 import type { Caller, TenantRef } from '../../builds/service/caller.ts';
+import type { Clock } from '../../core/clock.ts';
 import { BuilderdError } from '../../core/errors.ts';
 import { parseTenantName, type TenantName } from '../../core/ids.ts';
 import type { RouteAccess } from './access.ts';
@@ -9,6 +10,7 @@ import type { TenantDoor } from './tenant-door.ts';
 import type { Identity } from './token-cache.ts';
 
 export interface GateOptions {
+  readonly clock: Clock;
   readonly door: TenantDoor;
   readonly addresses: AddressLimits;
   /** Undefined in development mode, where everyone is an operator. */
@@ -40,14 +42,14 @@ export class Gate {
     request.state.caller = caller;
     refuseRole(caller, guard.access);
     const named = tenantHeader(request);
-    const isNeeded = guard.tenant === 'required' || caller.tenants !== 'all' || named !== undefined;
-    if (guard.tenant === 'none') {
+    if (guard.tenant === 'deferred') return;
+    const isNamed = caller.tenants !== 'all' || named !== undefined;
+    if (guard.tenant === 'required' || (guard.tenant === 'optional' && isNamed)) {
+      await this.#admit(request, caller, named);
+    } else {
       // Still metered: an operator's script may not flood us either.
-      if (caller.tenants === 'all') this.#options.addresses.enter(request.ip);
-      return;
+      this.#options.addresses.enter(request.ip);
     }
-    if (guard.tenant === 'deferred' || !isNeeded) return;
-    await this.#admit(request, caller, named);
   }
 
   /** For routes whose tenant is named in the message. */
@@ -84,7 +86,7 @@ export class Gate {
     caller: Caller,
     named: TenantName | undefined,
   ): Promise<TenantRef> {
-    const { bearer, door } = this.#options;
+    const { bearer, clock, door } = this.#options;
     const name = named ?? (bearer === undefined ? DEVELOPMENT_TENANT : undefined);
     const { tenant, perMinute, bucket } = await door.enter(caller, name, request.state.call());
     request.state.reply.headers({
@@ -94,7 +96,7 @@ export class Gate {
       'ratelimit-policy': `${perMinute};w=60`,
       'x-ratelimit-limit': perMinute,
       'x-ratelimit-remaining': bucket.remaining,
-      'x-ratelimit-reset': Math.ceil(Date.now() / 1000) + bucket.resetSeconds,
+      'x-ratelimit-reset': Math.ceil(clock.now().getTime() / 1000) + bucket.resetSeconds,
     });
     if (!bucket.taken) {
       throw new BuilderdError(

@@ -13,6 +13,7 @@ import { StatusFault } from '../http/problem.ts';
 import { chooseRange } from '../http/range.ts';
 import { presentArtifact } from '../schemas/build-schema.ts';
 import { BuildParams, faults } from '../schemas/field-schemas.ts';
+import { noteBroken } from '../streams/note-broken.ts';
 import { pacedStream } from '../streams/paced-stream.ts';
 
 const tags = ['artifacts'];
@@ -142,6 +143,7 @@ async function sendArtifact(
       stalledMs: context.limits.stalledMs,
       abort: (reason) => control.abort(reason),
       onEnd: () => body.destroy(),
+      onFault: noteBroken(context.log, request),
     }),
   );
 }

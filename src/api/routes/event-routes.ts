@@ -10,6 +10,7 @@ import { StatusFault } from '../http/problem.ts';
 import { faults, strict } from '../schemas/field-schemas.ts';
 import { presentEvent, presentWebhook } from '../schemas/event-schema.ts';
 import { eventFrame, HEARTBEAT, RETRY_FRAME } from '../streams/event-frame.ts';
+import { noteBroken } from '../streams/note-broken.ts';
 import { pacedStream, withHeartbeats } from '../streams/paced-stream.ts';
 import { knownForm } from './secret-routes.ts';
 
@@ -108,6 +109,7 @@ async function followEvents(
     stalledMs: limits.stalledMs,
     abort: (reason) => control.abort(reason),
     onEnd: () => place[Symbol.dispose](),
+    onFault: noteBroken(context.log, request),
   });
   return reply.header('x-accel-buffering', 'no').type('text/event-stream').send(body);
 }

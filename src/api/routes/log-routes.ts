@@ -10,6 +10,7 @@ import { StatusFault } from '../http/problem.ts';
 import { BuildParams, faults, strict } from '../schemas/field-schemas.ts';
 import { LOG_FORMS, type LogForm, openLogBody } from '../streams/log-answer.ts';
 import { presentLogEntry } from '../streams/log-lines.ts';
+import { noteBroken } from '../streams/note-broken.ts';
 
 const FORMS = [...LOG_FORMS, 'application/json'] as const;
 const PAGE = 1000;
@@ -108,9 +109,16 @@ async function sendLog(
     const body = await openLogBody(
       builds,
       { tenant, id, from, follow, form, signal: request.state.streamSignal() },
-      { limits, onEnd: () => place[Symbol.dispose]() },
+      {
+        limits,
+        onEnd: () => place[Symbol.dispose](),
+        onFault: noteBroken(context.log, request),
+      },
     );
-    return await reply.header('x-accel-buffering', 'no').type(mediaTypeOf(form)).send(body);
+    reply.header('x-accel-buffering', 'no').type(mediaTypeOf(form)).send(body);
+    // A silent build has no first byte yet; the client shall know that it is followed.
+    if (follow) reply.raw.flushHeaders();
+    return reply;
   } catch (reason) {
     place[Symbol.dispose]();
     throw reason;

@@ -15,6 +15,7 @@ import { createServer as createHttps } from 'node:https';
 import type { Socket } from 'node:net';
 import { TLSSocket } from 'node:tls';
 import type { ApiLimits } from '../api-limits.ts';
+import { answerOn } from './parser-faults.ts';
 import { protocolOf } from './preface.ts';
 import { type TlsSettings, tlsContextOptions } from './tls-settings.ts';
 
@@ -57,6 +58,9 @@ export function createFrontServer(
     requireHostHeader: true,
     insecureHTTPParser: false,
     noDelay: true,
+    // A follower whose host went away says nothing, and is owed nothing: only TCP notices.
+    keepAlive: true,
+    keepAliveInitialDelay: 60_000,
   } as const;
   const secure =
     tls === undefined
@@ -72,7 +76,14 @@ export function createFrontServer(
           listener,
         );
   const server: Server = secure ?? createHttp1(http1, listener);
-  server.timeout = limits.stalledMs;
+  server.setTimeout(limits.stalledMs, (socket: Socket) => {
+    // Nothing to read for the client yet: a log that is followed may be silent for long.
+    if (answerOn(socket) !== undefined && socket.writableLength === 0) {
+      socket.setTimeout(limits.stalledMs);
+    } else {
+      socket.destroy();
+    }
+  });
   server.maxHeadersCount = limits.headerFields;
   server.maxConnections = limits.sockets;
 
@@ -146,14 +157,33 @@ function createSessions(
   http2.on('session', (session: ServerHttp2Session) => {
     sessions.add(session);
     session.once('close', () => sessions.delete(session));
-    session.setTimeout(limits.idleMs, () => session.close());
-  });
-  http2.on('stream', (stream: ServerHttp2Stream) => {
-    stream.setTimeout(limits.stalledMs, () => stream.close(constants.NGHTTP2_CANCEL));
+    let open = 0;
+    session.on('stream', (stream: ServerHttp2Stream) => {
+      open += 1;
+      stream.once('close', () => {
+        open -= 1;
+      });
+      closeWhenStalled(stream, limits.stalledMs);
+    });
+    session.setTimeout(limits.idleMs);
+    session.on('timeout', () => {
+      if (open === 0) session.close();
+      else session.ping(() => undefined);
+      session.setTimeout(limits.idleMs);
+    });
   });
   // A peer that breaks the protocol ends its own session; its streams report to their requests.
   http2.on('sessionError', (_fault: Error, session: ServerHttp2Session) => session.destroy());
   return http2;
+}
+
+/** Cuts a stream whose bytes are not taken; one that waits for something to send may stay. */
+function closeWhenStalled(stream: ServerHttp2Stream, stalledMs: number): void {
+  stream.setTimeout(stalledMs, () => {
+    const isWaiting = stream.headersSent && stream.writableLength === 0;
+    if (isWaiting || stream.destroyed) closeWhenStalled(stream, stalledMs);
+    else stream.close(constants.NGHTTP2_CANCEL);
+  });
 }
 
 /** Node's own listener, to be called when we have chosen; ours takes its place. */

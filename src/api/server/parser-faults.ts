@@ -49,8 +49,12 @@ function faultOf(code: string | undefined): StatusFault {
 
 /** Bytes of ours in the middle of an answer would be taken for a part of it. */
 function hasStartedAnswer(socket: Socket): boolean {
+  const answer = answerOn(socket);
+  return answer !== undefined && Reflect.get(answer, 'headersSent') === true;
+}
+
+/** The HTTP/1.1 answer that is being given on a connection; Node keeps it under this name only. */
+export function answerOn(socket: Socket): object | undefined {
   const answer: unknown = Reflect.get(socket, '_httpMessage');
-  return (
-    typeof answer === 'object' && answer !== null && Reflect.get(answer, 'headersSent') === true
-  );
+  return typeof answer === 'object' && answer !== null ? answer : undefined;
 }

@@ -33,7 +33,15 @@ export interface LogRequest {
 export async function openLogBody(
   builds: BuildService,
   request: LogRequest,
-  { limits, onEnd }: { readonly limits: ApiLimits; readonly onEnd: () => void },
+  {
+    limits,
+    onEnd,
+    onFault,
+  }: {
+    readonly limits: ApiLimits;
+    readonly onEnd: () => void;
+    readonly onFault: (reason: unknown) => void;
+  },
 ): Promise<Readable> {
   const control = new AbortController();
   const signal = AbortSignal.any([request.signal, control.signal]);
@@ -72,6 +80,7 @@ export async function openLogBody(
     stalledMs: limits.stalledMs,
     abort: (reason) => control.abort(reason),
     onEnd,
+    onFault,
   });
 }
 

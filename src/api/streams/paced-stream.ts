@@ -12,6 +12,8 @@ export interface PacedStreamOptions {
   readonly abort: (reason: BuilderdError) => void;
   /** Called once, however it ends. */
   readonly onEnd: () => void;
+  /** The answer has begun, so that nobody else can be told of what breaks it. */
+  readonly onFault: (reason: unknown) => void;
 }
 
 /**
@@ -20,7 +22,7 @@ export interface PacedStreamOptions {
  */
 export function pacedStream(
   source: AsyncIterable<string | Uint8Array>,
-  { stalledMs, abort, onEnd }: PacedStreamOptions,
+  { stalledMs, abort, onEnd, onFault }: PacedStreamOptions,
 ): Readable {
   const cut = (): void => {
     const reason = stalled(stalledMs);
@@ -41,6 +43,7 @@ export function pacedStream(
     }
   }
   const body = Readable.from(watched(), { objectMode: false, highWaterMark: BUFFER_BYTES });
+  body.once('error', onFault);
   body.once('close', onEnd);
   return body;
 }
