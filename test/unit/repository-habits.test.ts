@@ -75,6 +75,12 @@ test('only the egress room opens connections to the network', () => {
     'src/runtime/socket-address.ts',
     // Says how PostgreSQL's certificate is checked; its endpoint is the operator's.
     'src/store/postgres-tls.ts',
+    // Lines into a pipe or socket that the process was given.
+    'src/cli/logging/line-sink.ts',
+    'src/cli/serve/role-link.ts',
+    // Listen on this host; what is asked is the other role, over a socket in RUN_DIR.
+    'src/cli/serve/metrics-server.ts',
+    'src/cli/serve/role-socket.ts',
   ]);
   const faults = [...product].filter(
     ([path, text]) =>

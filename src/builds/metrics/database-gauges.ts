@@ -29,24 +29,6 @@ export async function readQueueGauges(db: Db): Promise<QueueGauges> {
   return { size, oldestMs: Math.max(0, oldestMs) };
 }
 
-/** Builds that `owner` holds, by tenant name. Tenants without one are left out. */
-export async function readActiveBuilds(db: Db, owner: string): Promise<Map<string, number>> {
-  const rows = await db.k
-    .selectFrom('builds')
-    .innerJoin('tenants', 'tenants.id', 'builds.tenant_id')
-    .select((eb) => ['tenants.name as tenant', eb.fn.countAll().as('active')])
-    .where('builds.state', 'in', ACTIVE_STATES)
-    .where('builds.owner', '=', owner)
-    .groupBy('tenants.name')
-    .execute();
-  return new Map(
-    rows.map((row) => [
-      readText(row.tenant, 'tenants.name'),
-      readInteger(row.active, 'count of builds'),
-    ]),
-  );
-}
-
 /** The most recently changed tenants, at most `limit`, with what they use of their quotas. */
 export async function readTenantGauges(
   db: Db,

@@ -1,6 +1,6 @@
 import { constants } from 'node:fs';
 import { open } from 'node:fs/promises';
-import { createSecureContext } from 'node:tls';
+import { tlsContextOptions } from '../../api/server/tls-settings.ts';
 import { BuilderdError, messageOf } from '../../core/errors.ts';
 import {
   type Config,
@@ -151,15 +151,8 @@ async function readTlsFiles({ settings }: Config): Promise<Record<string, string
   for (const name of ['TLS_CERT_FILE', 'TLS_KEY_FILE', 'TLS_CA_FILE'] as const) {
     if (settings[name] !== '') files[name] = await readBounded(name, settings[name]);
   }
-  const { TLS_CERT_FILE: cert = '', TLS_KEY_FILE: key = '', TLS_CA_FILE: ca } = files;
-  try {
-    createSecureContext({ cert, key, ...(ca === undefined ? {} : { ca }) });
-  } catch (reason) {
-    throw new BuilderdError(
-      'config.invalid',
-      `Cannot use the TLS certificate and key: ${messageOf(reason)}`,
-    );
-  }
+  const { TLS_CERT_FILE: cert = '', TLS_KEY_FILE: key = '', TLS_CA_FILE: clientCa } = files;
+  tlsContextOptions({ cert, key, ...(clientCa === undefined ? {} : { clientCa }) });
   return files;
 }
 
