@@ -74,7 +74,8 @@ test('G17: followers that stop reading are cut off and give their places back', 
   const path = `/v1/builds/${id}/logs`;
   // HTTP/2 has a window of its own, far smaller than what two kernels take of a connection.
   const session = connect(api.url);
-  using _session = { [Symbol.dispose]: () => session.destroy() };
+  using stack = new DisposableStack();
+  stack.defer(() => session.destroy());
   for (let n = 0; n < 20; n += 1) {
     const stream = session.request({
       ':path': path,
