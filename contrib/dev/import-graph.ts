@@ -10,7 +10,9 @@ const FLOORS: readonly (readonly string[])[] = [
   ['egress', 'tar', 'native'],
   ['sources', 'runtime', 'cgroups', 'rootfs', 'store'],
   ['builds'],
-  ['cli', 'api'],
+  ['api'],
+  // The composition root: it also starts the API.
+  ['cli'],
 ];
 
 export function readSources(root: string, folders: readonly string[]): SourceFiles {
