@@ -123,15 +123,20 @@ export const ERRORS = {
     hint: 'Ask for less, or ask the operator for a higher quota.',
   },
 
-  'api.invalid': user(400, 'Correct the named field; the OpenAPI document describes the request.', 2),
+  'api.invalid': user(
+    400,
+    'Correct the named field; the OpenAPI document describes the request.',
+    2,
+  ),
   'api.unauthenticated': user(401, 'Send a valid token as `Authorization: Bearer …`.', 2),
   'api.forbidden': user(403, 'Use a token that may do this, or ask the operator.', 2),
-  'api.not_found': user(404, 'Check the id and the tenant; `builderctl builds list` shows yours.', 1),
-  'api.conflict': user(409, 'Read the current state, then decide again.'),
-  'api.key_reused': user(
-    422,
-    'Send the first request again unchanged, or a new Idempotency-Key.',
+  'api.not_found': user(
+    404,
+    'Check the id and the tenant; `builderctl builds list` shows yours.',
+    1,
   ),
+  'api.conflict': user(409, 'Read the current state, then decide again.'),
+  'api.key_reused': user(422, 'Send the first request again unchanged, or a new Idempotency-Key.'),
   'api.too_large': user(413, 'Send less; the message names the limit.', 2),
   'api.too_many': {
     status: 429,
@@ -141,6 +146,17 @@ export const ERRORS = {
     hint: 'Send fewer requests; Retry-After says when the next one is welcome.',
   },
   'service.unavailable': platform(503, 'Try again in a few seconds; /health/ready says when.'),
+  'server.unreachable': platform(
+    503,
+    'Check the address and the network, and that builderd runs there.',
+    3,
+  ),
+  'server.invalid': platform(
+    502,
+    'Check that the address is that of a builderd, and that no proxy answers in its place.',
+    3,
+    false,
+  ),
   'database.unavailable': platform(
     503,
     'Check the database that DATABASE_TYPE and DATABASE_URL name; builderd --test-database tells more.',
