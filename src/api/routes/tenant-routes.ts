@@ -26,6 +26,14 @@ const IfMatch = Type.Object({
     Type.String({ description: 'ETag of what you read: 412 when it changed.' }),
   ),
 });
+const DryRun = Type.Object(
+  {
+    dryRun: Type.Optional(
+      Type.Boolean({ description: 'Check it, answer what would be, and change nothing.' }),
+    ),
+  },
+  strict,
+);
 /** A tenant may read itself by name; the door holds the name against the caller. */
 const NAMED_TENANT: RouteAccess = { access: 'read', tenant: 'deferred' };
 
@@ -114,6 +122,7 @@ export function addTenantRoutes(app: ApiApp, { tenants, enterTenant }: ApiContex
         tags,
         params: TenantParams,
         headers: IfMatch,
+        querystring: DryRun,
         body: Type.Object(
           {
             tier: Type.Optional(TierSchema),
@@ -130,7 +139,7 @@ export function addTenantRoutes(app: ApiApp, { tenants, enterTenant }: ApiContex
     async (request, reply) => {
       const { tier, suspended, overrides } = request.body;
       await enterTenant(request, parseTenantName(request.params.tenant));
-      const tenant = await update(tenants, request, {
+      const tenant = await update(tenants, request, request.query, {
         ...(tier === undefined ? {} : { tier }),
         ...(suspended === undefined ? {} : { suspended }),
         ...(overrides === undefined ? {} : { overrides }),
@@ -166,12 +175,15 @@ export function addTenantRoutes(app: ApiApp, { tenants, enterTenant }: ApiContex
           'Overrides quotas of the tenant of X-Tenant-ID; null returns to the tier. For operators.',
         tags: ['quotas'],
         headers: IfMatch,
+        querystring: DryRun,
         body: QuotaChangeSchema,
         response: { 200: Type.Ref('Quotas#'), ...faults },
       },
     },
     async (request, reply) => {
-      const tenant = await update(tenants, request, { overrides: request.body });
+      const tenant = await update(tenants, request, request.query, {
+        overrides: request.body,
+      });
       return reply.header('etag', strongTag(tenant.version)).send(presentTenant(tenant).quotas);
     },
   );
@@ -180,12 +192,14 @@ export function addTenantRoutes(app: ApiApp, { tenants, enterTenant }: ApiContex
 async function update(
   tenants: TenantService,
   request: FastifyRequest,
+  { dryRun = false }: { readonly dryRun?: boolean },
   change: Parameters<TenantService['update']>[2],
 ): Promise<TenantView> {
   const ifVersion = parseIfMatch(request.headers['if-match']);
   try {
     return await tenants.update(callerOf(request), tenantOf(request), change, {
       ...request.state.call(),
+      dryRun,
       ...(ifVersion === undefined ? {} : { ifVersion }),
     });
   } catch (reason) {
