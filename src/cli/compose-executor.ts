@@ -101,6 +101,7 @@ export async function startExecutor(context: RoleContext): Promise<RunningRole> 
       artifacts,
       log,
       graceMs: times.leaseMarginMs,
+      isEncrypting: () => live.config.settings.ENABLE_ENCRYPTION,
     }),
     times,
     database,
@@ -140,7 +141,8 @@ export async function startExecutor(context: RoleContext): Promise<RunningRole> 
     storage: { ...artifacts.health(), ...(await artifacts.space(call)) },
     host: await hostStatus(live.config, call),
   });
-  watchDatabase(metrics, database, { maxTenants: settings.METRICS_MAX_TENANTS });
+  const maxTenants = settings.METRICS_MAX_TENANTS;
+  watchDatabase(metrics, database, { log, maxTenants, all: context.alone });
   open.use(
     await showRole(context, {
       role: 'executor',

@@ -67,7 +67,10 @@ forEachDatabase((_name, openTestDatabase) => {
         tenants.map((tenant) => service.submit(tenant)),
       );
       const ids = await Promise.all(submitted.flat());
-      for (const id of ids) assert.equal((await service.until(id)).state, 'completed');
+      for (const id of ids) {
+        const build = await service.until(id);
+        assert.equal(build.state, 'completed', build.errorMessage ?? '');
+      }
       await first.idle();
       await second.idle();
       const hosts = await service.database.k.selectFrom('attempts').select('host').execute();

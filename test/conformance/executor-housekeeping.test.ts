@@ -1,10 +1,12 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { forgetOld, KEEP, purgeDeleted } from '../../src/builds/executor/housekeeping.ts';
+import { LogMover } from '../../src/builds/executor/store-log.ts';
+import { LogReader } from '../../src/builds/logs/log-reader.ts';
 import { insertIdempotencyKey } from '../../src/store/builds/idempotency-keys.ts';
 import { deleteBuild } from '../../src/store/builds/delete-build.ts';
 import { forEachDatabase, silentLog } from '../fixtures/databases.ts';
-import { openExecutorService } from '../fixtures/executor-service.ts';
+import { openExecutorService, QUICK } from '../fixtures/executor-service.ts';
 
 const DAY_MS = 86_400_000;
 const soon = (): { readonly signal: AbortSignal } => ({ signal: AbortSignal.timeout(30_000) });
@@ -94,5 +96,42 @@ forEachDatabase((_name, openTestDatabase) => {
     await forgetOld({ database, artifacts, images, log: silentLog }, KEEP, soon());
     const keys = await database.k.selectFrom('idempotency_keys').select('key').execute();
     assert.deepEqual(keys, [{ key: 'new' }]);
+  });
+
+  test('the log of a build that failed moves to its artifacts, and is read from there', async () => {
+    await using service = await openExecutorService(openTestDatabase);
+    const { database, artifacts } = service;
+    const tenant = await service.tenant('acme');
+    const full = await service.tenant('full');
+    await using running = service.start({ times: { ...QUICK, reconcileMs: 600_000 } });
+    const reference = 'example.test/none:1';
+    const ids = [
+      await service.submit(tenant, { reference }),
+      await service.submit(full, { reference }),
+    ];
+    for (const id of ids) await service.until(id);
+    await running.idle();
+    await database.k
+      .updateTable('tenants')
+      .set({ storage_bytes: full.quotas.maxStorageBytes })
+      .where('id', '=', full.id)
+      .execute();
+    const mover = new LogMover({ database, artifacts }, () => true);
+    assert.equal(await mover.run(soon()), 1);
+    assert.equal(await mover.run(soon()), 0);
+    await database.k
+      .updateTable('tenants')
+      .set({ storage_bytes: 0 })
+      .where('id', '=', full.id)
+      .execute();
+    assert.equal(await mover.run(soon()), 1);
+    const [id] = ids;
+    assert.ok(id !== undefined);
+    const reader = new LogReader(database, artifacts);
+    const entries = await reader.read(tenant.id, id, { from: 0, limit: 100 }, soon());
+    assert.ok(entries.some(({ message }) => message.includes('source.not_found')));
+    const segments = await database.k.selectFrom('log_segments').select('build_id').execute();
+    assert.deepEqual(segments, []);
+    assert.deepEqual(await service.broken(), []);
   });
 });

@@ -5,7 +5,6 @@ import type { Db } from '../../store/database.ts';
 import { trimSegments } from '../../store/logs/trim-segments.ts';
 import { completeBuild } from '../../store/queue/complete-build.ts';
 import { findTenantById } from '../../store/tenants/find-tenant.ts';
-import { exportLog } from '../logs/export-log.ts';
 import type { AcquiredImage } from '../ports.ts';
 import type { ConvertedBuild } from '../worker/converter.ts';
 import type { Attempt } from './attempt.ts';
@@ -15,6 +14,7 @@ import type { WorkState } from './attempt-progress.ts';
 import { buildMetrics } from './build-metrics.ts';
 import { DONE, persist } from './persist.ts';
 import type { PreparedAttempt } from './prepare-attempt.ts';
+import { storeLog } from './store-log.ts';
 
 const STAGES = [
   ['pulling', 'pull'],
@@ -44,7 +44,9 @@ export async function completeAttempt(
   const { database, failpoints, metrics } = deps;
   journal.note('info', 'service', `Stored ${artifacts.length} artifacts`);
   await journal.closeLines({ signal: attempt.signal });
-  const log = await storeLog(attempt, deps);
+  const { tenantId, buildId } = claim;
+  const encrypt = deps.encryptAll || claim.quotas.encryption;
+  const log = await storeLog(fenced, { tenantId, encrypt }, deps, attempt);
   journal.progress.end();
   const all = [...artifacts, log];
   const facts = {
@@ -59,7 +61,6 @@ export async function completeAttempt(
   await failpoints.hit('attempt.completing');
   await persist(database, attempt, {
     body: async (tx) => {
-      const { tenantId, buildId } = claim;
       await completeBuild(tx, fenced, facts);
       await insertArtifacts(tx, { tenantId, buildId, artifacts: all });
       await requireStorage(tx, attempt);
@@ -87,15 +88,4 @@ async function requireStorage(tx: Db, { claim }: Attempt): Promise<void> {
     `Cannot keep the artifacts: with them the tenant has ${formatBytes(storageBytes)} of ${formatBytes(quotas.maxStorageBytes)}`,
     { details: { quotaType: 'storage', current: storageBytes, limit: quotas.maxStorageBytes } },
   );
-}
-
-/** The log as an artifact. Nothing may be written to it after it was read, or readers would miss that. */
-async function storeLog({ claim, signal }: Attempt, deps: AttemptDeps): Promise<NewArtifact> {
-  const name = 'build.log';
-  const request = { buildId: claim.buildId, attempt: claim.attempt, name };
-  await using staged = await deps.artifacts.stage(request, { signal });
-  await staged.handle.writeFile(exportLog(deps.database, claim.buildId));
-  const encrypt = deps.encryptAll || claim.quotas.encryption;
-  const blob = await deps.artifacts.commit(staged, { tenantId: claim.tenantId, encrypt, signal });
-  return { name, format: 'log', mediaType: 'application/x-ndjson', blob };
 }

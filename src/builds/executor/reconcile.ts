@@ -8,6 +8,7 @@ import { reapExpired } from '../../store/queue/reap-expired.ts';
 import type { OrphanKind } from '../metrics/metrics.ts';
 import type { AttemptImages, AttemptKey } from './attempt-images.ts';
 import { purgeDeleted } from './housekeeping.ts';
+import { LogMover } from './store-log.ts';
 
 export interface ReconcilerOptions {
   readonly database: Database;
@@ -17,6 +18,8 @@ export interface ReconcilerOptions {
   readonly log: Log;
   /** After the end of a lease, for a clock that is read while it ends. */
   readonly graceMs: number;
+  /** ENABLE_ENCRYPTION, as it is now. */
+  readonly isEncrypting?: () => boolean;
 }
 
 const FORGOTTEN_AFTER_MS = 24 * 3_600_000;
@@ -44,23 +47,29 @@ export interface Reconciler {
 
 /**
  * Finds what attempts left behind that nobody works on any more, and gives it back: claims, leases,
- * staged files. What a build holds is named after its attempt, so the database can always tell.
+ * staged files; then what builds that are over left in the database. What a build holds is named
+ * after its attempt, so the database can always tell.
  */
 export function createReconciler(options: ReconcilerOptions): Reconciler {
+  const logs = new LogMover(options, options.isEncrypting ?? (() => false));
   return {
     async run(call) {
       const started = performance.now();
       const orphans: Partial<Record<OrphanKind, number>> = {};
       let faults = 0;
-      const look = async (kind: OrphanKind, work: () => Promise<number>): Promise<void> => {
+      const attend = async (step: string, work: () => Promise<number>): Promise<number> => {
         try {
-          const found = await work();
-          orphans[kind] = (orphans[kind] ?? 0) + found;
-          if (found > 0) options.log.info({ step: kind, count: found }, 'Left-overs cleaned up');
+          return await work();
         } catch (err) {
           faults += 1;
-          options.log.warn({ err, step: kind }, 'Cannot look for left-overs');
+          options.log.warn({ err, step }, 'Cannot look for left-overs');
+          return 0;
         }
+      };
+      const look = async (kind: OrphanKind, work: () => Promise<number>): Promise<void> => {
+        const found = await attend(kind, work);
+        orphans[kind] = found;
+        if (found > 0) options.log.info({ step: kind, count: found }, 'Left-overs cleaned up');
       };
       // Claims first: what they held is then free to be given back.
       await look('build', () => takeBack(options, call));
@@ -69,7 +78,8 @@ export function createReconciler(options: ReconcilerOptions): Reconciler {
         const { database, artifacts } = options;
         return (await sweepStaging(database, artifacts, call)).length;
       });
-      await look('build', () => purgeDeleted(options, call));
+      await attend('deleted builds', () => purgeDeleted(options, call));
+      await attend('logs', () => logs.run(call));
       return { durationMs: performance.now() - started, orphans, faults };
     },
   };
