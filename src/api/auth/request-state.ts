@@ -56,8 +56,8 @@ export class RequestState {
 
   #close(): void {
     clearTimeout(this.#timer);
-    // Whoever still listens works for nobody, also after a whole answer.
-    this.#calls.abort(clientGone());
+    if (!this.reply.raw.writableFinished) this.#calls.abort(clientGone());
+    // Also after a whole answer: whoever still follows works for nobody.
     this.#stream?.abort(clientGone());
     this.#options.onClose(this);
   }
