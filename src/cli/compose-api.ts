@@ -32,7 +32,7 @@ import { tenantDefaultNames, tenantDefaults } from './serve/tenant-defaults.ts';
 import { RELOADABLE } from './serve/reloadable.ts';
 import { roleSocket } from './serve/role-socket.ts';
 import type { RoleContext, RunningRole } from './serve/running-role.ts';
-import { commonStatus, statusOfOther } from './serve/status-report.ts';
+import { commonStatus, databaseStatus, statusOfOther } from './serve/status-report.ts';
 import { builderdVersion } from './version.ts';
 
 /** What a reload replaces; whoever needs a setting that may change reads it here. */
@@ -112,6 +112,7 @@ export async function startApi(context: RoleContext): Promise<RunningRole> {
   const status: RunningRole['status'] = async (call) => ({
     ...(await commonStatus(context, live.config)),
     problems: await readProblems(database, call),
+    database: await databaseStatus(live.config, database, call),
     ...(context.alone
       ? {}
       : { executor: await statusOfOther(roleSocket(settings.RUN_DIR, 'executor'), call) }),
@@ -136,7 +137,7 @@ export async function startApi(context: RoleContext): Promise<RunningRole> {
       observer: { requestDone: (facts) => metrics.request(facts) },
     }),
   );
-  watchDatabase(metrics, database, { maxTenants: settings.METRICS_MAX_TENANTS });
+  watchDatabase(metrics, database, { log, maxTenants: settings.METRICS_MAX_TENANTS, all: true });
   open.use(
     await showRole(context, {
       role: 'api',

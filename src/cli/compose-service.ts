@@ -4,6 +4,7 @@ import {
   readTenantGauges,
 } from '../builds/metrics/database-gauges.ts';
 import type { Metrics } from '../builds/metrics/metrics.ts';
+import type { Log } from '../core/log.ts';
 import type { Database } from '../store/database.ts';
 import { openDatabase } from '../store/open-database.ts';
 import { holdServiceLock } from '../store/service-lock.ts';
@@ -72,17 +73,30 @@ export function masterKeySource({ settings, searchPath }: Config): MasterKeySour
   };
 }
 
+interface WatchOptions {
+  readonly log: Log;
+  readonly maxTenants: number;
+  /** Also what is the same for all processes: one role of a host shows it. */
+  readonly all: boolean;
+}
+
+const SLOW_PING_MS = 1000;
+
 /** Whether the database answers, and what it knows of queue, tenants and storage. */
 export function watchDatabase(
   metrics: Metrics,
   database: Database,
-  { maxTenants }: { readonly maxTenants: number },
+  { log, maxTenants, all }: WatchOptions,
 ): void {
   metrics.addCollector('database', async (signal) => {
     metrics.setDatabaseUp(false);
+    const started = performance.now();
     await database.ping({ signal });
     metrics.setDatabaseUp(true);
+    const durationMs = Math.round(performance.now() - started);
+    if (durationMs > SLOW_PING_MS) log.warn({ durationMs }, 'The database is slow');
   });
+  if (!all) return;
   metrics.addCollector('queue', async () => metrics.setQueue(await readQueueGauges(database)));
   metrics.addCollector('tenants', async () =>
     metrics.setTenants(await readTenantGauges(database, { limit: maxTenants })),

@@ -65,6 +65,7 @@ test('builderd serve runs an api without rights and an executor, and ends in ord
   assert.doesNotMatch(text, /hunter2/);
   assert.match(text, /"problems":\["containerd does not answer/);
   assert.match(text, /"id":"kernel.version"/);
+  assert.match(text, /"database":\{"type":"sqlite","pingMs":\d+,"queue":\{"size":0,/);
   assert.match(text, /"DATABASE_PASSWORD":"\*\*\*"/);
   assert.ok(!service.output.includes(token), 'the token is in no log');
 

@@ -52,6 +52,8 @@ export async function readTenantGauges(
     .selectFrom('usage_daily')
     .select(['tenant_id', 'builds_created', 'build_ms'])
     .where('day', '=', utcDay(db))
+    // Named one by one, for the sake of the key: the table holds every day of every tenant.
+    .where('tenant_id', 'in', tenants.length === 0 ? [''] : tenants.map(({ id }) => id))
     .execute();
   const active = new Map<string, number>();
   const queued = new Map<string, number>();

@@ -57,6 +57,11 @@ async function runUntilStopped(
   const config = parseConfig(first.environment);
   const service = openService(name, config);
   const { log } = service;
+  // Node would print it as it is; here it is masked, and told to whoever reads the log.
+  process.once('uncaughtException', (reason) => {
+    log.error({ role: name, err: reason }, 'The role broke');
+    void service.sink.flush(FLUSH_MS).then(() => process.exit(1));
+  });
   try {
     service.metrics.setRoleRestarts(name, first.restarts);
     await using telemetry = await startTelemetry({
@@ -129,7 +134,8 @@ interface Service {
 function openService(name: RoleName, config: Config): Service {
   const { settings } = config;
   let current = config;
-  const redact = createRedact(secretsOf(config));
+  let masked = createRedact(secretsOf(config));
+  const redact: RoleContext['redact'] = (line) => masked(line);
   const errors = new RecentErrors(redact);
   let log: ServiceLog | undefined;
   const metrics = new Metrics({
@@ -169,6 +175,7 @@ function openService(name: RoleName, config: Config): Service {
     settings: () => current.settings,
     replace: (next) => {
       current = next;
+      masked = createRedact(secretsOf(next));
     },
   };
 }

@@ -12,7 +12,7 @@ import {
   serviceManager,
 } from '../config.ts';
 import type { Io } from '../io.ts';
-import { createLog } from '../logging/create-log.ts';
+import { createLog, type ServiceLog } from '../logging/create-log.ts';
 import { LineSink, type LineSinkOptions } from '../logging/line-sink.ts';
 import { createRedact } from '../logging/redact.ts';
 import { builderdVersion } from '../version.ts';
@@ -29,8 +29,8 @@ export interface ServeOptions {
   readonly config?: string;
 }
 
-/** Roles may need a moment beyond their own patience to close what is open. */
-const STOP_GRACE_MS = 10_000;
+/** Beyond their own patience: what the executor hands back has to be undone first. */
+const STOP_GRACE_MS = 35_000;
 const FLUSH_MS = 1000;
 const MAX_LOG_BYTES = 1024 * 1024;
 const MAX_FILE_BYTES = 1024 * 1024;
@@ -44,11 +44,15 @@ interface Loaded {
 
 /** `builderd serve`: keeps the roles running until a signal. */
 export async function runServe(options: ServeOptions, io: Io): Promise<void> {
+  const ignored: { log?: ServiceLog } = {};
+  // Without a listener Node would open its debugger.
+  process.on('SIGUSR1', () => ignored.log?.warn({ signal: 'SIGUSR1' }, 'Ignored a signal'));
   const first = await load(options.config, io.signal);
   const { settings } = first.config;
   await prepareDirectories(settings, first.identity);
   if (settings.LOG_FILE !== '') await makeLogDirectory(settings.LOG_FILE, first.identity);
   let current = first;
+  let redact = createRedact(secretsOf(first.config));
   const sink = new LineSink({
     target: settings.LOG_FILE === '' ? { fd: 1 } : logFile(settings.LOG_FILE, first.identity),
     maxBufferedBytes: MAX_LOG_BYTES,
@@ -60,9 +64,10 @@ export async function runServe(options: ServeOptions, io: Io): Promise<void> {
     level: settings.LOG_LEVEL,
     format: settings.LOG_FORMAT,
     sink,
-    redact: createRedact(secretsOf(first.config)),
+    redact: (line) => redact(line),
     process: 'supervisor',
   });
+  ignored.log = log;
   const manager = connectServiceManager(serviceManager(), (reason) =>
     log.warn({ err: reason }, 'Cannot talk to the service manager'),
   );
@@ -87,6 +92,7 @@ export async function runServe(options: ServeOptions, io: Io): Promise<void> {
     try {
       const next = await load(options.config, io.signal);
       current = next;
+      redact = createRedact(secretsOf(next.config));
       log.setLevel(next.config.settings.LOG_LEVEL);
       sink.reopen();
       supervisor.reload({ kind: 'reload', environment: next.environment, files: next.files });
@@ -107,8 +113,6 @@ export async function runServe(options: ServeOptions, io: Io): Promise<void> {
       supervisor.stop(signal);
     }
   });
-  // Without a listener Node would open its debugger.
-  process.on('SIGUSR1', () => log.warn({ signal: 'SIGUSR1' }, 'Ignored a signal'));
 
   log.info(
     { count: first.config.given.size, pid: process.pid },

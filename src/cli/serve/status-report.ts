@@ -1,4 +1,8 @@
+import { readQueueGauges } from '../../builds/metrics/database-gauges.ts';
 import { messageOf } from '../../core/errors.ts';
+import type { Database } from '../../store/database.ts';
+import { listExecutors } from '../../store/executors.ts';
+import { readNow } from '../../store/read-now.ts';
 import { examineHost } from '../doctor/examine-host.ts';
 import type { Config } from '../config.ts';
 import { effectiveSettings } from '../validate-config.ts';
@@ -28,6 +32,31 @@ export async function commonStatus(
     ),
     lastErrors: errors.list(),
   };
+}
+
+/** Whether it answers, what waits in it, and which executors it has heard of; or its fault. */
+export async function databaseStatus(
+  { settings }: Config,
+  database: Database,
+  call: { readonly signal: AbortSignal },
+): Promise<Readonly<Record<string, unknown>>> {
+  const type = settings.DATABASE_TYPE;
+  try {
+    const started = performance.now();
+    await database.ping(call);
+    const pingMs = Math.round(performance.now() - started);
+    const now = await readNow(database);
+    const executors = (await listExecutors(database)).map(
+      ({ heartbeatAt, startedAt, ...executor }) => ({
+        ...executor,
+        startedAt: new Date(startedAt).toISOString(),
+        silentSeconds: Math.round((now - heartbeatAt) / 1000),
+      }),
+    );
+    return { type, pingMs, queue: await readQueueGauges(database), executors };
+  } catch (reason) {
+    return { type, fault: messageOf(reason) };
+  }
 }
 
 /** The doctor's checks of this host: what works, what is weaker, what is missing. */

@@ -40,6 +40,7 @@ export class Supervisor {
   readonly #members: readonly Member[];
   readonly #stop = new AbortController();
   #announced = false;
+  #watchedAt = performance.now();
 
   constructor(options: SupervisorOptions) {
     this.#options = options;
@@ -196,6 +197,10 @@ export class Supervisor {
   /** Feeds the watchdog while all roles turn, and ends one that does not. */
   #watch(): void {
     const now = performance.now();
+    // We were stopped or starved ourselves: what the roles said meanwhile is still unread.
+    const slept = now - this.#watchedAt > 3 * WATCH_MS;
+    this.#watchedAt = now;
+    if (slept) for (const member of this.#members) member.lastAliveAt = now;
     let turning = true;
     for (const member of this.#members) {
       if (member.current === undefined || now - member.lastAliveAt < SILENCE_LIMIT_MS) continue;
