@@ -11,15 +11,15 @@ const soon = (): { readonly signal: AbortSignal } => ({ signal: AbortSignal.time
 const REGISTRY = 'registry.test:5000';
 
 async function keep(
-  { database, options }: ExecutorService,
+  service: ExecutorService,
   { id: tenantId }: TenantRecord,
   host: string,
   password: string,
 ): Promise<void> {
-  const { secrets } = options();
+  const { secrets } = service.options();
   const secret = { username: 'kept', password: new SecretText(password) };
   const scope = { tenantId, kind: 'registry', host } as const;
-  await database.transaction((tx) => putCredential(tx, secrets, scope, secret), soon());
+  await service.database.transaction((tx) => putCredential(tx, secrets, scope, secret), soon());
 }
 
 forEachDatabase((_name, openTestDatabase) => {
