@@ -192,7 +192,7 @@ async function openConverter({ config, log, signal }: RoleContext): Promise<Conv
   if (wantsIsolation(config)) {
     throw new BuilderdError(
       'isolation.unavailable',
-      'Cannot run the executor without root: conversions would share its process; start the service as root, or say UNKEY_BUILDERD_ENABLE_ISOLATION=false',
+      'Cannot isolate conversions without root: they would share the process of the executor; start the service as root, or say UNKEY_BUILDERD_ENABLE_ISOLATION=false',
     );
   }
   log.warn(

@@ -89,7 +89,8 @@ async function runUntilStopped(
     };
     // Signals and the end of the supervisor count from here on, also while the role starts.
     const orders = link.orders();
-    const role = await startRole(name, context);
+    const role = await startUnlessStopped(name, context);
+    if (role === undefined) return;
     link.report({ kind: 'ready' });
     const alive = setInterval(() => link.report({ kind: 'alive' }), ALIVE_MS);
     try {
@@ -108,6 +109,20 @@ async function runUntilStopped(
     throw reason;
   } finally {
     await service.sink.flush(FLUSH_MS);
+  }
+}
+
+/** A stop may come while it starts: whatever it was in the middle of breaks off, which is no fault. */
+async function startUnlessStopped(
+  name: RoleName,
+  context: RoleContext,
+): Promise<RunningRole | undefined> {
+  try {
+    return await startRole(name, context);
+  } catch (reason) {
+    if (!context.signal.aborted) throw reason;
+    context.log.info({ role: name }, 'Stopped the role before it was ready');
+    return undefined;
   }
 }
 
