@@ -66,6 +66,7 @@ export async function startApi(context: RoleContext): Promise<RunningRole> {
       secrets,
       limits: admissionLimits(live),
       log,
+      onCancelledWaiting: () => metrics.buildFinished({ status: 'cancelled' }),
       onViolation: (tenant, quotaType) => {
         metrics.violation({ tenant, quotaType });
         log.warn(

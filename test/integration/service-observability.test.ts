@@ -203,7 +203,7 @@ test('no secret is in the log, the metrics or the traces', async () => {
   for (const place of places) assert.doesNotMatch(place, /canary/);
 });
 
-test('OTLP over gRPC, when the endpoint says port 4317 or the protocol is asked for', async () => {
+test('an api alone sends OTLP over gRPC when asked to, and counts what it cancels', async () => {
   await using collector = await startGrpcReceiver();
   await using other = await RunningService.start({
     settings: {
@@ -222,5 +222,23 @@ test('OTLP over gRPC, when the endpoint says port 4317 or the protocol is asked 
   await other.until(() => collector.spans.some(({ name }) => name === 'request'), 'a span');
   await other.until(() => collector.metricNames.has('builderd_http_requests_total'), 'metrics');
   assert.equal(collector.headers.get('x-api-key'), 'k ey');
+
+  // No executor will ever hear of this build: the api counts it.
+  const headers = { 'x-tenant-id': 'acme', 'content-type': 'application/json' };
+  const created = await fetch(`${other.apiUrl}/v1/builds`, {
+    method: 'POST',
+    headers,
+    body: '{"source":{"image":{"reference":"debian:12"}}}',
+  });
+  const { id } = (await created.json()) as { id: string };
+  const cancelled = await fetch(`${other.apiUrl}/v1/builds/${id}/cancel`, {
+    method: 'POST',
+    headers,
+    body: '{}',
+  });
+  assert.ok(cancelled.ok, await cancelled.text());
+  const series = seriesOf(await other.metrics());
+  assert.equal(series.get('builderd_builds_total{status="cancelled"}'), 1);
+  assert.equal(series.get('builderd_builds_duration_seconds_count'), 0);
   assert.equal(await other.stop(), 0);
 });

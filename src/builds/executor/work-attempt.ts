@@ -21,7 +21,12 @@ async function tryToBuild(attempt: Attempt, deps: AttemptDeps): Promise<AttemptO
   const mask = prepared.status === 'fulfilled' ? prepared.value.logins.secrets : [];
   await using journal = new AttemptJournal(attempt, {
     ...deps,
-    openLines: () => openLogWriter(deps.database, attempt.fenced, { mask, log: deps.log }),
+    openLines: () =>
+      openLogWriter(deps.database, attempt.fenced, {
+        mask,
+        log: deps.log,
+        onDropped: (bytes) => deps.metrics.logDropped(bytes),
+      }),
   });
   try {
     if (prepared.status === 'rejected') throw prepared.reason;

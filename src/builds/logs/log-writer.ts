@@ -21,6 +21,8 @@ export interface LogWriterOptions {
   /** … or when there are this many bytes of them. At most 256 KiB. */
   readonly flushBytes?: number;
   readonly log?: Log;
+  /** Counts bytes beyond the limits, for the metric. */
+  readonly onDropped?: (bytes: number) => void;
 }
 
 /** The log of one attempt. Entries are kept in the order of `write`. */
@@ -56,6 +58,7 @@ class BatchingLogWriter implements LogWriter {
   readonly #database: Database;
   readonly #fence: LogFence;
   readonly #log: Log | undefined;
+  readonly #onDropped: ((bytes: number) => void) | undefined;
   readonly #batcher: LogBatcher;
   readonly #limits: LogLimits;
   readonly #flushMs: number;
@@ -71,6 +74,7 @@ class BatchingLogWriter implements LogWriter {
     this.#database = database;
     this.#fence = fence;
     this.#log = options.log;
+    this.#onDropped = options.onDropped;
     this.#limits = options.limits ?? LOG_LIMITS;
     this.#flushMs = options.flushMs ?? FLUSH_MS;
     this.#flushBytes = Math.min(options.flushBytes ?? FLUSH_BYTES, FLUSH_BYTES);
@@ -181,6 +185,7 @@ class BatchingLogWriter implements LogWriter {
       entries: position.entries + batch.entries,
       bytes: position.bytes + batch.data.length,
     };
+    if (batch.droppedBytes > 0) this.#onDropped?.(batch.droppedBytes);
     this.#database.ring('logs');
   }
 

@@ -74,7 +74,10 @@ export function createBuildService(options: BuildServiceOptions): BuildService &
       );
       if (outcome === undefined) throw noSuchBuild();
       if (outcome === 'requested') database.ring('control');
-      if (outcome === 'cancelled') ringAll(database, ['queue', 'logs', 'events']);
+      if (outcome === 'cancelled') {
+        options.onCancelledWaiting?.();
+        ringAll(database, ['queue', 'logs', 'events']);
+      }
       return await viewBuild(database, tenant, await requireBuild(database, tenant, id));
     },
 

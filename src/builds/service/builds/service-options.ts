@@ -14,6 +14,8 @@ export interface BuildServiceOptions {
   readonly limits: AdmissionLimits;
   readonly followers?: FollowerLimits;
   readonly log: Log;
+  /** Counts a build that was cancelled while it waited, which no executor hears of. */
+  readonly onCancelledWaiting?: () => void;
   /** Counts a refusal, for the metric. */
   readonly onViolation?: (tenant: TenantName, quotaType: QuotaType) => void;
 }
