@@ -48,6 +48,13 @@ export function readSettingsText(file?: string): SettingsText {
   return { values: { ...values, ...process.env }, file: { path: file, values } };
 }
 
+/** Names that the file sets in vain: the environment says something else. */
+export function shadowedSettings({ values, file }: SettingsText): string[] {
+  return Object.entries(file?.values ?? {})
+    .filter(([name, value]) => name.startsWith(PREFIX) && values[name] !== value)
+    .map(([name]) => name.slice(PREFIX.length));
+}
+
 /**
  * What a process of the service is told: our settings, and what other parts of a program look at.
  * Everything else that the environment holds stays out of it.

@@ -2,7 +2,15 @@ import assert from 'node:assert/strict';
 import { execFile, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { closeSync, constants, openSync, writeSync } from 'node:fs';
-import { chmod, copyFile, mkdtempDisposable, readFile, rename } from 'node:fs/promises';
+import {
+  chmod,
+  chown,
+  copyFile,
+  mkdtempDisposable,
+  readFile,
+  rename,
+  writeFile,
+} from 'node:fs/promises';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
@@ -10,6 +18,8 @@ import { test } from 'node:test';
 import { connect } from 'node:tls';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { promisify } from 'node:util';
+import { checkConfigFile } from '../../src/cli/serve/check-config-file.ts';
+import type { BuilderdError } from '../../src/core/errors.ts';
 import { RunningService } from '../fixtures/running-service.ts';
 
 const run = promisify(execFile);
@@ -102,6 +112,46 @@ test('a service whose standard output nobody reads still serves and ends', async
   } finally {
     closeSync(fd);
   }
+});
+
+test('settings that the service user or everybody may write are refused', async () => {
+  await using dir = await tempDir();
+  const file = path.join(dir.path, 'builderd.env');
+  await writeFile(file, 'UNKEY_BUILDERD_PORT=1\n', { mode: 0o640 });
+  const identity = { uid: 65_534, gid: 65_534, name: 'nobody' };
+  await checkConfigFile(file, identity);
+  await checkConfigFile('/none/is/read/without/root', undefined);
+  const refused = async (fact: RegExp): Promise<void> =>
+    assert.rejects(
+      checkConfigFile(file, identity),
+      (reason: BuilderdError) => reason.code === 'config.invalid' && fact.test(reason.message),
+    );
+  await chmod(file, 0o646);
+  await refused(/everybody may write it/);
+  await chmod(file, 0o660);
+  await chown(file, 0, identity.gid);
+  await refused(/nobody may write it/);
+  await chmod(file, 0o640);
+  await chown(file, identity.uid, 0);
+  await refused(/nobody may write it/);
+  await chown(file, 12_345, 0);
+  await refused(/it does not belong to root/);
+  await chown(file, 0, 0);
+  await chown(dir.path, identity.uid, 0);
+  await refused(/of its directory, nobody may write it/);
+});
+
+test('a file that the environment overrides is told of', async () => {
+  await using service = await RunningService.start({
+    settings: { AUTH_MODE: 'development', LOG_LEVEL: 'debug' },
+    environment: { UNKEY_BUILDERD_LOG_LEVEL: 'info' },
+    args: ['--role', 'api'],
+  });
+  const told = service.find('The environment overrides settings of the file');
+  assert.deepEqual(
+    told.map(({ setting }) => setting),
+    ['LOG_LEVEL'],
+  );
 });
 
 async function makeCertificate(dir: string, name: string): Promise<void> {

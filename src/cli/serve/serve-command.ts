@@ -2,6 +2,7 @@ import { constants } from 'node:fs';
 import { open } from 'node:fs/promises';
 import { tlsContextOptions } from '../../api/server/tls-settings.ts';
 import { BuilderdError, messageOf } from '../../core/errors.ts';
+import type { Log } from '../../core/log.ts';
 import {
   type Config,
   parseConfig,
@@ -10,6 +11,7 @@ import {
   secretsOf,
   serviceEnvironment,
   serviceManager,
+  shadowedSettings,
 } from '../config.ts';
 import type { Io } from '../io.ts';
 import { createLog, type ServiceLog } from '../logging/create-log.ts';
@@ -36,6 +38,8 @@ const MAX_LOG_BYTES = 1024 * 1024;
 const MAX_FILE_BYTES = 1024 * 1024;
 
 interface Loaded {
+  /** Set by the file in vain: the environment has another value. */
+  readonly shadowed: readonly string[];
   readonly config: Config;
   readonly environment: Record<string, string>;
   readonly files: Record<string, string>;
@@ -97,6 +101,7 @@ export async function runServe(options: ServeOptions, io: Io): Promise<void> {
       sink.reopen();
       supervisor.reload({ kind: 'reload', environment: next.environment, files: next.files });
       log.info({ signal: 'SIGHUP' }, 'Read the settings again');
+      warnOfShadows(next, log);
     } catch (reason) {
       log.error({ err: reason, signal: 'SIGHUP' }, 'Cannot reload: the old settings stay');
     }
@@ -118,6 +123,7 @@ export async function runServe(options: ServeOptions, io: Io): Promise<void> {
     { count: first.config.given.size, pid: process.pid },
     `builderd ${builderdVersion()} starts`,
   );
+  warnOfShadows(first, log);
   try {
     await supervisor.run();
     await reloads;
@@ -131,6 +137,12 @@ function logFile(file: string, owner: Identity | undefined): LineSinkOptions['ta
   return owner === undefined ? { file } : { file, owner };
 }
 
+/** An EnvironmentFile beside --config: what is changed in the file would have no effect. */
+function warnOfShadows({ shadowed }: Loaded, log: Log): void {
+  if (shadowed.length === 0) return;
+  log.warn({ setting: shadowed.join(' ') }, 'The environment overrides settings of the file');
+}
+
 /** Reads and checks everything before anything is changed: a broken file changes nothing. */
 async function load(file: string | undefined, signal: AbortSignal): Promise<Loaded> {
   const isRoot = process.getuid?.() === 0;
@@ -142,6 +154,7 @@ async function load(file: string | undefined, signal: AbortSignal): Promise<Load
     : undefined;
   if (file !== undefined) await checkConfigFile(file, identity);
   return {
+    shadowed: shadowedSettings(text),
     config,
     environment: serviceEnvironment(text),
     files: await readTlsFiles(config),
