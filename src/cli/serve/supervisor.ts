@@ -56,7 +56,9 @@ export class Supervisor {
   async run(): Promise<void> {
     const watch = setInterval(() => this.#watch(), WATCH_MS);
     try {
-      await Promise.all(this.#members.map((member) => this.#keep(member)));
+      // A role that cannot run stops the others; they are waited for, too.
+      const ends = await Promise.allSettled(this.#members.map((member) => this.#keep(member)));
+      for (const end of ends) if (end.status === 'rejected') throw end.reason;
     } finally {
       clearInterval(watch);
       this.#options.manager.notify('STOPPING=1');
@@ -86,9 +88,13 @@ export class Supervisor {
     const backoff = new Backoff();
     const { log } = this.#options;
     while (!this.#stop.signal.aborted) {
-      const { end, wasReady } = await this.#runOnce(member);
-      if (this.#stop.signal.aborted) return;
       const { role } = member;
+      const { end, wasReady } = await this.#runOnce(member).catch((reason: unknown) => {
+        // No process could be made: the host may have some later.
+        log.error({ role, err: reason }, 'Cannot start the process of a role');
+        return { end: { code: null, signal: null, ranMs: 0 } satisfies RoleEnd, wasReady: false };
+      });
+      if (this.#stop.signal.aborted) return;
       if (!wasReady && isConfigurationFault(end)) {
         this.stop(`the ${role} cannot start`);
         throw new BuilderdError('config.invalid', faultText(role, end));
