@@ -19,6 +19,7 @@ import { type BenchOptions, parseOptions } from './options.ts';
 import { builderdCold, builderdToExt4, limitAndOurs } from './ours.ts';
 import { imagePeers } from './peers.ts';
 import { type Outcome, race } from './race.ts';
+import { serviceBench } from './service/service-bench.ts';
 import { openStage, type Stage, stock } from './stage.ts';
 import { megabytes, renderTable } from './table.ts';
 import {
@@ -43,7 +44,10 @@ for (const name of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
 }
 const options = parseOptions(process.argv.slice(2), availableBytes());
 try {
-  process.exitCode = await bench(options, stop.signal);
+  for (const part of options.parts) {
+    const run = part === 'images' ? benchImages : benchService;
+    process.exitCode = Math.max(Number(process.exitCode ?? 0), await run(options, stop.signal));
+  }
 } catch (reason) {
   if (!stop.signal.aborted) throw reason;
   say(`${messageOf(stop.signal.reason)}; everything that was started is gone, nothing was written`);
@@ -56,8 +60,16 @@ interface Section {
   readonly verdicts: readonly Verdict[];
 }
 
+/** Throws when something does not run; targets may be missed. */
+async function benchService({ quick, write }: BenchOptions, signal: AbortSignal): Promise<number> {
+  const report = await serviceBench({ quick, signal, say });
+  console.log(report);
+  if (write) await writeFile(join(HERE, 'SERVICE-RESULTS.md'), report);
+  return 0;
+}
+
 /** 0: everything ran (targets may be missed); 1: something of ours failed. */
-async function bench(options: BenchOptions, signal: AbortSignal): Promise<number> {
+async function benchImages(options: BenchOptions, signal: AbortSignal): Promise<number> {
   say('making the fixtures, if they are not in the cache');
   const fixtures: Fixture[] = [];
   if (options.fixtures.includes('S')) fixtures.push(await smallFixture(signal));

@@ -16,6 +16,17 @@ export function rssBytesOf(pid: number): number {
   return Number(readProc(pid, 'statm').split(' ')[1] ?? 0) * PAGE_BYTES;
 }
 
+/** Resident memory with shared pages divided among those who share them; needs to be root. */
+export function pssBytesOf(pid: number): number {
+  return Number(/^Pss:\s+(\d+) kB/m.exec(readProc(pid, 'smaps_rollup'))?.[1] ?? 0) * 1024;
+}
+
+/** Undefined once the process is gone. */
+export function parentOf(pid: number): number | undefined {
+  const parent = statFields(pid)[1];
+  return parent === undefined ? undefined : Number(parent);
+}
+
 /** Resident memory of all processes of one session, pages that they share counted for each. */
 export function sessionRssBytes(session: number): number {
   let sum = 0;

@@ -16,3 +16,10 @@ export function summarise(values: readonly number[]): Summary | undefined {
   }
   return { median: (low + high) / 2, min, max };
 }
+
+/** The smallest value that so many percent of the values do not exceed; NaN for no values. */
+export function percentile(values: readonly number[], percent: number): number {
+  const sorted = values.toSorted((a, b) => a - b);
+  const rank = Math.ceil((sorted.length * percent) / 100);
+  return sorted[Math.max(0, rank - 1)] ?? Number.NaN;
+}

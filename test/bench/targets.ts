@@ -184,7 +184,7 @@ function factorVerdict(
   );
 }
 
-function verdict(
+export function verdict(
   target: string,
   value: number | undefined,
   isMet: (value: number) => boolean,
