@@ -1,6 +1,7 @@
 import {
   count,
   flag,
+  id,
   json,
   list,
   map,
@@ -36,7 +37,7 @@ const step = object({
 });
 
 export const build = object({
-  id: text,
+  id,
   tenant: text,
   state: text,
   name: text,
@@ -91,7 +92,7 @@ export const logPage = object({ entries: list(logEntry), next: count, ended: fla
 export const event = object({
   seq: count,
   type: text,
-  buildId: optional(text),
+  buildId: optional(id),
   at: time,
   data: json,
 });
@@ -101,7 +102,7 @@ export const eventPage = object({ events: list(event), next: count });
 export const quotas = map(json);
 export const tenant = object({
   name: text,
-  id: text,
+  id,
   tier: text,
   suspended: flag,
   overrides: quotas,
@@ -144,7 +145,7 @@ export const violations = object({
 });
 
 export const token = object({
-  id: text,
+  id,
   prefix: text,
   role: text,
   tenant: optional(text),
@@ -158,7 +159,7 @@ export const tokenList = object({ tokens: list(token) });
 export const newToken = object({ token, secret: text });
 
 export const credential = object({
-  id: text,
+  id,
   kind: text,
   host: text,
   createdAt: time,
@@ -167,7 +168,7 @@ export const credential = object({
 export const credentialList = object({ credentials: list(credential) });
 
 export const webhook = object({
-  id: text,
+  id,
   url: text,
   events: list(text),
   active: flag,

@@ -45,8 +45,7 @@ export function connectionFault(
   const told: unknown = signal.aborted ? signal.reason : reason;
   if (isBuilderdError(told)) return told;
   const code = errnoOf(told) ?? '';
-  const permanent =
-    PERMANENT.get(code) ?? (code.startsWith('HPE_') ? 'it does not speak HTTP' : undefined);
+  const permanent = PERMANENT.get(code) ?? (isNoHttp(told) ? 'it does not speak HTTP' : undefined);
   if (permanent !== undefined) {
     return new BuilderdError('server.invalid', `Cannot ${doing} at ${server.shown}: ${permanent}`, {
       cause: reason,
@@ -59,4 +58,9 @@ export function connectionFault(
   return new BuilderdError('server.unreachable', `Cannot ${doing} at ${server.shown}: ${fact}`, {
     cause: reason,
   });
+}
+
+/** Undici's parser fault has a code for some of its findings only. */
+function isNoHttp(reason: unknown): boolean {
+  return reason instanceof Error && reason.name === 'HTTPParserError';
 }

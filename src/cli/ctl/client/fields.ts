@@ -24,6 +24,13 @@ export const text: Parse<string> = (value, at) => {
   return value;
 };
 
+/** Ids become parts of paths and of commands that people copy. */
+export const id: Parse<string> = (value, at) => {
+  const read = text(value, at);
+  if (!/^[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}$/.test(read)) throw wrong(at, 'id');
+  return read;
+};
+
 export const number: Parse<number> = (value, at) => {
   if (typeof value !== 'number' || !Number.isFinite(value)) throw wrong(at, 'number');
   return value;

@@ -12,6 +12,7 @@ import { createTransferView } from '../view/transfer-view.ts';
 import { table } from '../view/table.ts';
 import { shortTime } from '../view/times.ts';
 import { buildPath } from './builds.ts';
+import { told } from '../view/told.ts';
 
 interface GetOptions {
   readonly output?: string;
@@ -94,7 +95,7 @@ Examples:
         if (name === undefined) await mkdir(options.output ?? '.', { recursive: true });
         const places = placesOf(wanted, name, options.output);
         const saved = await saveAll(session, id, places, { isSilent: options.quiet === true });
-        session.show({ saved }, () => saved.map(({ path }) => `${path}\n`).join(''));
+        session.show({ saved }, () => saved.map(({ path }) => told`${path}\n`).join(''));
       }),
     );
 }

@@ -15,6 +15,7 @@ import {
 import { buildFacts, progressOf } from '../view/build-text.ts';
 import { table } from '../view/table.ts';
 import { shortTime } from '../view/times.ts';
+import { told } from '../view/told.ts';
 
 interface ListOptions {
   readonly state?: readonly string[];
@@ -87,7 +88,7 @@ Examples:
           const more =
             page.nextCursor === undefined
               ? ''
-              : `${page.total} in all; the next page: builderctl builds list --cursor ${page.nextCursor}\n`;
+              : told`${page.total} in all; the next page: builderctl builds list --cursor ${page.nextCursor}\n`;
           return rows.length === 0
             ? 'No builds\n'
             : `${table(['BUILD', 'STATE', 'PROGRESS', 'NAME', 'CREATED', 'SIZE'], rows)}${more}`;
@@ -121,8 +122,8 @@ function cancelCommand(grammar: Grammar): Command {
         const cancelled = await cancelBuild(session.client, id, session);
         session.show(cancelled, () =>
           cancelled.cancelRequested && cancelled.finishedAt === undefined
-            ? `Build ${id} is being cancelled\n`
-            : `Build ${id} is ${cancelled.state}\n`,
+            ? told`Build ${id} is being cancelled\n`
+            : told`Build ${id} is ${cancelled.state}\n`,
         );
       }),
     );
@@ -141,7 +142,7 @@ function deleteCommand(grammar: Grammar): Command {
           query: { force },
           signal,
         });
-        session.show({ id, deleted: true }, () => `Build ${id} is deleted\n`);
+        session.show({ id, deleted: true }, () => told`Build ${id} is deleted\n`);
       }),
     );
 }

@@ -6,6 +6,7 @@ import { readSecretFile, readSecretOption } from '../contexts/secret-input.ts';
 import type { CtlHost } from '../ctl-host.ts';
 import { table } from '../view/table.ts';
 import { shortTime } from '../view/times.ts';
+import { told } from '../view/told.ts';
 
 interface SetOptions {
   readonly kind: string;
@@ -55,7 +56,7 @@ Examples:
           body: { kind: options.kind, host, ...(await readSecrets(options, session.host)) },
           signal,
         });
-        session.show(stored, () => `The login for ${stored.host} is stored (${stored.id})\n`);
+        session.show(stored, () => told`The login for ${stored.host} is stored (${stored.id})\n`);
       }),
     );
 }
@@ -116,7 +117,7 @@ function deleteCommand(grammar: Grammar): Command {
           doing: 'delete the credential',
           signal,
         });
-        session.show({ id, deleted: true }, () => `Login ${id} is forgotten\n`);
+        session.show({ id, deleted: true }, () => told`Login ${id} is forgotten\n`);
       }),
     );
 }

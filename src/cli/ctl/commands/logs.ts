@@ -8,6 +8,7 @@ import type { Session } from '../session.ts';
 import { logText } from '../view/log-text.ts';
 import { buildPath } from './builds.ts';
 import { followHint } from './follow-hint.ts';
+import { told } from '../view/told.ts';
 
 interface LogsOptions {
   readonly follow?: true;
@@ -72,7 +73,7 @@ async function printFollowed(
       signal,
       nowMs: host.nowMs,
       onCut: ({ message }) =>
-        host.stderr.write(`note: ${message}; going on as soon as it answers\n`),
+        host.stderr.write(told`note: ${message}; going on as soon as it answers\n`),
     },
   );
   try {

@@ -14,6 +14,7 @@ import { type BuildOptions, type SourceLogin, toBuildSpec } from './build-spec-o
 import { cancelBuild } from './builds.ts';
 import { followBuild } from './follow-build.ts';
 import { followHint } from './follow-hint.ts';
+import { told } from '../view/told.ts';
 
 const CANCEL_MS = 10_000;
 
@@ -31,7 +32,7 @@ export async function runCtlBuild(
     options.detach !== true &&
     (options.follow === true || options.output !== undefined || host.stderr.isTTY === true);
   if (!follow) {
-    session.show(made, () => `${made.id}\n`);
+    session.show(made, () => told`${made.id}\n`);
     return 0;
   }
   const ended = await followOrLeave(session, made, options);

@@ -8,6 +8,7 @@ import { parseQuotaPairs } from './quota-values.ts';
 import { changeText, quotaTable } from '../view/quota-text.ts';
 import { facts, table } from '../view/table.ts';
 import { shortTime } from '../view/times.ts';
+import { told } from '../view/told.ts';
 
 interface ChangeOptions {
   readonly tier?: string;
@@ -149,7 +150,7 @@ function suspendCommand(grammar: Grammar, name: 'suspend' | 'resume', about: str
         const after = await patchTenant(session, before, change, { dryRun: false });
         session.show(
           after,
-          () => `Tenant ${after.name} is ${after.suspended ? 'suspended' : 'active'}\n`,
+          () => told`Tenant ${after.name} is ${after.suspended ? 'suspended' : 'active'}\n`,
         );
       }),
     );

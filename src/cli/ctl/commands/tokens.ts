@@ -4,6 +4,7 @@ import { group, type Grammar, parseSeconds, serverCommand, withServer } from '..
 import { giveSecret, type SecretTarget, withSecretOptions } from '../contexts/secret-output.ts';
 import { table } from '../view/table.ts';
 import { shortTime } from '../view/times.ts';
+import { told } from '../view/told.ts';
 
 interface CreateOptions extends SecretTarget {
   readonly role: string;
@@ -51,7 +52,7 @@ Examples:
             signal,
           });
           const whose = token.tenant === undefined ? '' : ` of tenant ${token.tenant}`;
-          const text = `Token ${token.id} (${token.role}${whose}) is made\n`;
+          const text = told`Token ${token.id} (${token.role}${whose}) is made\n`;
           return { secret, document: { token }, text };
         });
       }),
@@ -95,7 +96,7 @@ function revokeCommand(grammar: Grammar): Command {
           doing: 'revoke the token',
           signal,
         });
-        session.show({ id, revoked: true }, () => `Token ${id} is revoked\n`);
+        session.show({ id, revoked: true }, () => told`Token ${id} is revoked\n`);
       }),
     );
 }

@@ -5,6 +5,7 @@ import { group, type Grammar, oneOrMore, serverCommand, withServer } from '../co
 import { giveSecret, type SecretTarget, withSecretOptions } from '../contexts/secret-output.ts';
 import { table } from '../view/table.ts';
 import { shortTime } from '../view/times.ts';
+import { told } from '../view/told.ts';
 
 interface CreateOptions extends SecretTarget {
   readonly event?: readonly string[];
@@ -70,7 +71,7 @@ Examples:
             body: { url, events: options.event ?? EVENT_TYPES },
             signal,
           });
-          return { secret, document: { webhook }, text: `Webhook ${webhook.id} is made\n` };
+          return { secret, document: { webhook }, text: told`Webhook ${webhook.id} is made\n` };
         });
       }),
     );
@@ -87,7 +88,7 @@ function deleteCommand(grammar: Grammar): Command {
           doing: 'delete the webhook',
           signal,
         });
-        session.show({ id, deleted: true }, () => `Webhook ${id} is deleted\n`);
+        session.show({ id, deleted: true }, () => told`Webhook ${id} is deleted\n`);
       }),
     );
 }

@@ -2,6 +2,7 @@ import { type FileHandle, open, rm } from 'node:fs/promises';
 import type { Command } from 'commander';
 import { BuilderdError, errnoOf } from '../../../core/errors.ts';
 import type { Session } from '../session.ts';
+import { told } from '../view/told.ts';
 
 /** Where a secret goes that the server tells only once. */
 export interface SecretTarget {
@@ -36,11 +37,14 @@ export async function giveSecret(
   }
   if (secretFile === undefined) {
     const { secret, document, text } = await make();
-    session.show({ ...document, secret }, () => `${text}${secret}\n`);
+    session.show({ ...document, secret }, () => `${text}${told`${secret}`}\n`);
     return;
   }
   const { document, text } = await intoNewFile(secretFile, make);
-  session.show({ ...document, secretFile }, () => `${text}Its secret is in ${secretFile}\n`);
+  session.show(
+    { ...document, secretFile },
+    () => `${text}${told`Its secret is in ${secretFile}`}\n`,
+  );
 }
 
 async function intoNewFile<M extends { readonly secret: string }>(

@@ -2,6 +2,7 @@ import { formatBytes } from '../../../core/units.ts';
 import type { Build } from '../client/answers.ts';
 import { facts, table } from './table.ts';
 import { between, shortTime } from './times.ts';
+import { told } from './told.ts';
 
 export function isOver(state: string): boolean {
   return state === 'completed' || state === 'failed' || state === 'cancelled';
@@ -74,10 +75,12 @@ export function artifactTable({ artifacts }: Pick<Build, 'artifacts'>): string {
 /** What is said when a followed build has ended well. */
 export function builtText(build: Build, files: readonly string[]): string {
   const took = between(build.startedAt, build.finishedAt);
-  const head = `Build ${build.id} is completed${took === undefined ? '' : ` in ${took}`}\n`;
-  const saved = files.map((file) => `  saved ${file}\n`).join('');
+  const head = told`Build ${build.id} is completed${took === undefined ? '' : ` in ${took}`}\n`;
+  const saved = files.map((file) => told`  saved ${file}\n`).join('');
   const table = artifactTable(build);
   const next =
-    files.length > 0 || table === '' ? '' : `\nFetch them: builderctl artifacts get ${build.id}\n`;
+    files.length > 0 || table === ''
+      ? ''
+      : told`\nFetch them: builderctl artifacts get ${build.id}\n`;
   return `${head}${saved}${table}${next}`;
 }

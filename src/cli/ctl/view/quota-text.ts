@@ -3,6 +3,7 @@ import { formatBytes } from '../../../core/units.ts';
 import { QUOTA_KINDS } from '../commands/quota-values.ts';
 import type { Tenant } from '../client/answers.ts';
 import { table } from './table.ts';
+import { told } from './told.ts';
 
 type Values = Readonly<Record<string, unknown>>;
 
@@ -47,6 +48,6 @@ export function changeText(
       .filter(([, old, now]) => old !== now),
   ];
   const tail = dryRun ? 'Nothing was changed: this was a dry run\n' : '';
-  if (rows.length === 0) return `Tenant ${after.name} is as it was\n${tail}`;
+  if (rows.length === 0) return told`Tenant ${after.name} is as it was\n` + tail;
   return `${table(['TENANT ' + after.name, 'BEFORE', 'AFTER'], rows)}${tail}`;
 }
