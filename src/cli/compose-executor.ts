@@ -33,7 +33,8 @@ import type { Config } from './config.ts';
 import { openArtifacts } from './open-artifacts.ts';
 import { RELOADABLE } from './serve/reloadable.ts';
 import type { RoleContext, RunningRole } from './serve/running-role.ts';
-import { commonStatus, hostStatus } from './serve/status-report.ts';
+import { hostStatus } from './serve/host-status.ts';
+import { commonStatus } from './serve/status-report.ts';
 import { builderdVersion } from './version.ts';
 
 const CERTS_DIR = '/etc/containerd/certs.d';

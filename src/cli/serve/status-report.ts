@@ -3,7 +3,6 @@ import { messageOf } from '../../core/errors.ts';
 import type { Database } from '../../store/database.ts';
 import { listExecutors } from '../../store/executors.ts';
 import { readNow } from '../../store/read-now.ts';
-import { examineHost } from '../doctor/examine-host.ts';
 import type { Config } from '../config.ts';
 import { effectiveSettings } from '../validate-config.ts';
 import { builderdVersion } from '../version.ts';
@@ -57,15 +56,6 @@ export async function databaseStatus(
   } catch (reason) {
     return { type, fault: messageOf(reason) };
   }
-}
-
-/** The doctor's checks of this host: what works, what is weaker, what is missing. */
-export async function hostStatus(
-  config: Config,
-  { signal }: { readonly signal: AbortSignal },
-): Promise<Readonly<Record<string, unknown>>> {
-  const checks = await examineHost(config, config.settings.CONTAINERD_ADDRESS, signal);
-  return { checks };
 }
 
 /** The other role of this host, or why it does not tell. */
