@@ -1,4 +1,5 @@
 import { statfs } from 'node:fs/promises';
+import { flushCompileCache } from 'node:module';
 import { availableParallelism, totalmem } from 'node:os';
 import path from 'node:path';
 import { loadAddon } from '../../native/addon.ts';
@@ -50,6 +51,8 @@ export async function startApi(context: RoleContext): Promise<RunningRole> {
   const { database, secrets } = base;
   if (settings.AUTH_MODE === 'token') await makeFirstToken(context, database);
   const tls = tlsOf(config, context.files);
+  // Node writes what it compiled at the end of the process, and this one could not by then.
+  flushCompileCache();
   if (context.identity !== undefined) dropPrivileges(context.identity);
   addon?.setNoNewPrivs();
 
