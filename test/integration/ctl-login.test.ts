@@ -1,11 +1,13 @@
 import assert from 'node:assert/strict';
-import { chmod, readFile, stat, symlink, writeFile } from 'node:fs/promises';
+import { chmod, readFile, rm, stat, symlink, writeFile } from 'node:fs/promises';
 import { createServer } from 'node:http';
+import { createServer as createTlsServer } from 'node:https';
 import { once } from 'node:events';
 import type { AddressInfo } from 'node:net';
 import { dirname, join } from 'node:path';
 import { test } from 'node:test';
 import { startTestApi } from '../fixtures/api.ts';
+import { makeCerts } from '../fixtures/registry-certs.ts';
 import { ctlUser } from '../fixtures/run-ctl.ts';
 
 test('login checks the token, stores it for its user alone, and never says it', async () => {
@@ -99,8 +101,6 @@ test('contexts that others may read, that are a link, or that are broken are ref
   assert.equal((await linked.run(login, { stdin: api.operator })).code, 0);
   const real = await readFile(linked.contextsFile);
   await writeFile(join(linked.home, 'elsewhere'), real, { mode: 0o600 });
-  await writeFile(join(linked.home, 'gone'), '');
-  const { rm } = await import('node:fs/promises');
   await rm(linked.contextsFile);
   await symlink(join(linked.home, 'elsewhere'), linked.contextsFile);
   assert.match((await linked.run(['tenants', 'list'])).stderr, /ELOOP/);
@@ -182,4 +182,34 @@ test('bad words are refused before anything is sent', async () => {
     assert.match(stderr, /builderctl: Cannot .*\nnext: .*\.\n$/);
     assert.doesNotMatch(stderr, /\n\s+at /);
   });
+});
+
+test('https is spoken to a server whose authority is known, and to no other', async () => {
+  await using user = await ctlUser();
+  const certs = await makeCerts(join(user.home, 'certs'));
+  const server = createTlsServer({ cert: certs.cert, key: certs.key }, (request, response) => {
+    response.end(request.url === '/tools/health' ? 'ok\n' : '{}');
+  });
+  server.listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  try {
+    const { port } = server.address() as AddressInfo;
+    const login = ['login', `https://127.0.0.1:${port}/tools`, '--token-stdin'];
+    const unknown = await user.run(login, { stdin: 'bld_x' });
+    assert.equal(unknown.code, 3);
+    assert.match(unknown.stderr, /its certificate is not trusted \(.*\); --ca-file names/);
+    const trusted = await user.run([...login, '--ca-file', 'certs/ca.pem'], { stdin: 'bld_x' });
+    assert.equal(trusted.code, 0, trusted.stderr);
+    assert.deepEqual(await user.json(['quota', 'get']), { quotas: {} });
+    const otherName = await user.run([
+      'quota',
+      'get',
+      '--server',
+      `https://localhost:${port}/tools`,
+    ]);
+    assert.equal(otherName.code, 3);
+  } finally {
+    server.closeAllConnections();
+    server.close();
+  }
 });
