@@ -64,10 +64,11 @@ export async function readCandidates(
     from waiting join tenants on tenants.id = waiting.tenant_id
     where tenants.suspended = 0`.execute(db.k);
   const candidates: Candidate[] = [];
+  const quotasOf = quotasReader(quotaDefaults);
   for (const row of rows) {
     if (row.head === null) continue;
     try {
-      candidates.push(parseCandidate(row, running, quotaDefaults));
+      candidates.push(parseCandidate(row, running, quotasOf));
     } catch (reason) {
       // One bad row must not keep the others from starting.
       onBadTenant?.(String(row.id), asBuilderdError(reason, 'read a tenant'));
@@ -92,19 +93,28 @@ function queueOf(db: Db): RawBuilder<unknown> {
   return sql.raw(db.dialect === 'sqlite' ? 'builds indexed by builds_queued' : 'builds');
 }
 
+type QuotasReader = (row: Pick<CandidateRow, 'tier' | 'overrides'>) => Quotas;
+
+/** Few texts serve many tenants: most have no overrides. Each is parsed once. */
+function quotasReader(defaults: Partial<Quotas>): QuotasReader {
+  const known = new Map<string, Quotas>();
+  return (row) => {
+    const tier = readText(row.tier, 'tenants.tier');
+    const overrides = readText(row.overrides, 'tenants.overrides');
+    const key = `${tier} ${overrides}`;
+    const quotas = known.get(key) ?? effectiveQuotas({ tier, overrides }, defaults);
+    known.set(key, quotas);
+    return quotas;
+  };
+}
+
 function parseCandidate(
   row: CandidateRow,
   running: ReadonlyMap<string, number>,
-  defaults: Partial<Quotas>,
+  quotasOf: QuotasReader,
 ): Candidate {
   const tenantId = parseTenantId(readText(row.id, 'tenants.id'));
-  const quotas = effectiveQuotas(
-    {
-      tier: readText(row.tier, 'tenants.tier'),
-      overrides: readText(row.overrides, 'tenants.overrides'),
-    },
-    defaults,
-  );
+  const quotas = quotasOf(row);
   return {
     tenantId,
     tenantName: parseTenantName(readText(row.name, 'tenants.name')),
