@@ -19,7 +19,9 @@ import { isSqliteBusy, sqliteFault } from './sqlite-fault.ts';
 import type { TransactionScope } from './transaction-scope.ts';
 
 /** How long SQLite itself may wait for another process, which stops our event loop. */
-const BLOCKING_WAIT_MS = 20;
+const BLOCKING_WAIT_MS = 2;
+/** Locks are not given in turn: who looks often gets the moment between two transactions of others. */
+const RETRY_SPREAD_MS = 3;
 /** How long we wait in all. Others hold the write lock for one short transaction at a time. */
 const LOCK_LIMIT_MS = 10_000;
 const CACHED_STATEMENTS = 400;
@@ -242,7 +244,7 @@ async function untilFree<T>(
     } catch (reason) {
       if (!isSqliteBusy(reason) || performance.now() > deadline) throw sqliteFault(reason, doing);
     }
-    await sleep(1 + Math.random() * 20);
+    await sleep(1 + Math.random() * RETRY_SPREAD_MS);
     throwIfAborted(signal, doing);
   }
 }
