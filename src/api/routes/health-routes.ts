@@ -8,6 +8,8 @@ import { faults } from '../schemas/field-schemas.ts';
 
 /** Answers of `/health/ready` are kept this long: it asks the database, and anyone may ask it. */
 const READY_MS = 1000;
+/** A service that starts is waited for. */
+const UNREADY_MS = 100;
 const tags = ['health'];
 const word = { description: 'One word.', content: { 'text/plain': { schema: Type.String() } } };
 
@@ -56,7 +58,8 @@ export function addHealthRoutes(
   };
   const answerReady = async (_request: FastifyRequest, reply: FastifyReply) => {
     const now = nowMs();
-    if (known === undefined || now - known.at > READY_MS) {
+    const keptMs = known?.isReady === true ? READY_MS : UNREADY_MS;
+    if (known === undefined || now - known.at > keptMs) {
       asking ??= ask();
       known = { isReady: await asking, at: nowMs() };
     }
