@@ -17,7 +17,6 @@ import { collectGarbage } from '../../src/store/artifacts/collect-garbage.ts';
 import { findOverdue } from '../../src/store/artifacts/condemned-rows.ts';
 import { openLocalStore } from '../../src/store/artifacts/local-store.ts';
 import { reencryptBlobs } from '../../src/store/artifacts/reencrypt-blobs.ts';
-import { refuseLocalStoreWithSeveralHosts } from '../../src/store/artifacts/refuse-shared-local-store.ts';
 import { storageByTenant } from '../../src/store/artifacts/storage-usage.ts';
 import type { StoreFinding } from '../../src/store/artifacts/store-finding.ts';
 import { freshGeneration } from '../../src/store/artifacts/stored-name.ts';
@@ -453,33 +452,6 @@ forEachDatabase((name, openTestDatabase) => {
         limitBytes,
       },
     ]);
-  });
-
-  test(`${name}: a local store is refused while an executor of another host is alive`, async () => {
-    await using both = await openBoth(openTestDatabase);
-    const { database } = both;
-    const register = async (host: string, ageMs: number): Promise<void> => {
-      await database.k
-        .insertInto('executors')
-        .values((eb) => ({
-          id: newId(),
-          host,
-          version: '1',
-          capabilities: '{}',
-          draining: 0,
-          started_at: database.now,
-          heartbeat_at: eb(database.now, '-', ageMs),
-        }))
-        .execute();
-    };
-    const ask = (backend: 'local' | 's3') =>
-      refuseLocalStoreWithSeveralHosts(database, { backend, host: 'here' });
-    await register('here', 0);
-    await register('there', DAY);
-    await ask('local');
-    await register('elsewhere', 1000);
-    await assert.rejects(ask('local'), { code: 'config.invalid', message: /"elsewhere"/ });
-    await ask('s3');
   });
 
   test(`${name}: rows with names that are not ours never become a path`, async () => {

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { randomBytes } from 'node:crypto';
-import { readdir, readFile, writeFile } from 'node:fs/promises';
+import { mkdir, readdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { startTestApi } from '../fixtures/api.ts';
@@ -51,9 +51,13 @@ test('artifacts are listed, and fetched one by one, together and into a pipe', a
   ]);
   const piped = await user.run(['artifacts', 'get', id, 'metadata.json', '-o', '-']);
   assert.equal(piped.stdout, '{"a":1}\n');
+  await mkdir(join(user.home, 'dir'));
+  const into = await user.run(['artifacts', 'get', id, 'rootfs.ext4', '-o', 'dir']);
+  assert.equal(into.stdout, 'dir/rootfs.ext4\n');
+  assert.match((await user.run(['artifacts', 'get', id, '-o', 'disk.ext4'])).stderr, /EEXIST/);
   assert.equal((await user.run(['artifacts', 'get', id, '-o', '-'])).code, 2);
   assert.equal((await user.run(['artifacts', 'get', id, 'nope'])).code, 1);
-  assert.deepEqual((await readdir(user.home)).toSorted(), ['disk.ext4', 'out']);
+  assert.deepEqual((await readdir(user.home)).toSorted(), ['dir', 'disk.ext4', 'out']);
 });
 
 test('a cut transfer goes on where it was, in this run and in the next', async () => {
@@ -147,4 +151,21 @@ test('build -o follows, then saves the disk with its papers beside it', async ()
     'app.ext4.metadata.json',
   ]);
   assert.deepEqual(await readFile(join(user.home, 'out/app.ext4')), BYTES);
+});
+
+test('build -o that could not be saved is refused before anything is asked for', async () => {
+  await using setting = await finishedBuild();
+  const { user, proxy } = setting;
+  await writeFile(join(user.home, 'file'), '');
+  for (const [args, message] of [
+    [['-o', '.'], /want the name of a file, because there is one format/],
+    [['-o', 'x/'], /want the name of a file/],
+    [['-o', 'file', '--format', 'ext4,tar'], /want a directory, because there are 2 formats/],
+    [['-o', 'file/below'], /ENOTDIR/],
+  ] as const) {
+    const { code, stderr } = await user.run(['build', 'debian:12', ...args]);
+    assert.equal(code, 2, stderr);
+    assert.match(stderr, message);
+  }
+  assert.ok(!proxy.seen.includes('POST /v1/builds'));
 });

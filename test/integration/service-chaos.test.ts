@@ -96,7 +96,9 @@ async function survive(settings: Readonly<Record<string, string>>, say: (line: s
   // A build that was struck three times is parked, with a fault of the platform; nothing else may fail.
   for (const build of builds) {
     const isParked = build.state === 'failed' && build.attempt >= 3;
-    assert.ok(build.state === 'completed' || isParked, JSON.stringify(build));
+    const { code, message } = build.error ?? { code: build.state, message: '' };
+    const said = `attempt ${build.attempt} of ${build.id}: ${code}: ${message}`;
+    assert.ok(build.state === 'completed' || isParked, said);
   }
   const disks = builds
     .filter(({ state }) => state === 'completed')

@@ -135,3 +135,28 @@ test('a store without keys refuses to encrypt and to open what is encrypted', as
     code: 'config.invalid',
   });
 });
+
+for (const encrypt of [false, true]) {
+  test(`commit() does not take a known ${encrypt ? 'encrypted' : 'plain'} copy that rotted`, async () => {
+    await using home = await privateDirectory();
+    const keys = memoryTenantKeys();
+    let known: StoredBlob | undefined;
+    await using store = await openLocalStore({
+      directory: home.path,
+      keys,
+      index: { hasSize: async () => true, findPresent: async () => known },
+    });
+    const tenantId = newTenantId();
+    const bytes = someBytes(100_000);
+    known = await commitBytes(store, bytes, { tenantId, encrypt });
+    assert.deepEqual(await commitBytes(store, bytes, { tenantId, encrypt }), known);
+    const path = pathOf(home.path, tenantId, known);
+    const rotten = await readFile(path);
+    rotten[5000] = (rotten[5000] ?? 0) ^ 1;
+    await chmod(path, 0o600);
+    await writeFile(path, rotten);
+    const fresh = await commitBytes(store, bytes, { tenantId, encrypt });
+    assert.notEqual(fresh.generation, known.generation);
+    assert.ok((await readBlob(store, tenantId, fresh)).equals(bytes));
+  });
+}

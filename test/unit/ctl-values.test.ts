@@ -10,7 +10,7 @@ import { faultOfAnswer } from '../../src/cli/ctl/client/remote-fault.ts';
 import { parseServerUrl } from '../../src/cli/ctl/client/server-url.ts';
 import { parseSeconds } from '../../src/cli/ctl/command-kit.ts';
 import { toBuildSpec, toSource } from '../../src/cli/ctl/commands/build-spec-options.ts';
-import { parseQuotaPairs, QUOTA_KINDS } from '../../src/cli/ctl/commands/quota-values.ts';
+import { parseQuotaPairs, QUOTA_KINDS } from '../../src/cli/ctl/quota-values.ts';
 import { parseToken } from '../../src/cli/ctl/contexts/secret-input.ts';
 import { quotaText } from '../../src/cli/ctl/view/quota-text.ts';
 import { logText } from '../../src/cli/ctl/view/log-text.ts';

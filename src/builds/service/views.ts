@@ -25,7 +25,11 @@ export interface BuildView {
   readonly progressPercent: number;
   readonly currentStep: string;
   /** While it waits: why, and how many are before it. */
-  readonly waiting?: { readonly reason: WaitReason; readonly ahead: number; readonly message: string };
+  readonly waiting?: {
+    readonly reason: WaitReason;
+    readonly ahead: number;
+    readonly message: string;
+  };
   readonly error?: {
     readonly code: ErrorCode;
     readonly message: string;

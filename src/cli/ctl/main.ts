@@ -1,4 +1,5 @@
 import { homedir } from 'node:os';
+import { addAbortSignal } from 'node:stream';
 import { BuilderdError } from '../../core/errors.ts';
 import type { Io } from '../io.ts';
 import { runProcess } from '../run-process.ts';
@@ -17,7 +18,7 @@ function hostOf(io: Io): CtlHost {
     env: process.env,
     homeDirectory: homedir(),
     userId: process.getuid?.() ?? -1,
-    readStdin,
+    readStdin: (maxBytes) => readStdin(maxBytes, io.signal),
     writeBytes: (bytes) =>
       new Promise((resolve, reject) => {
         process.stdout.write(bytes, (reason) => (reason ? reject(reason) : resolve()));
@@ -27,10 +28,10 @@ function hostOf(io: Io): CtlHost {
   };
 }
 
-async function readStdin(maxBytes: number): Promise<string> {
+async function readStdin(maxBytes: number, signal: AbortSignal): Promise<string> {
   const chunks: Buffer[] = [];
   let size = 0;
-  for await (const chunk of process.stdin) {
+  for await (const chunk of addAbortSignal(signal, process.stdin)) {
     const bytes = Buffer.from(chunk as Buffer);
     size += bytes.length;
     if (size > maxBytes) {

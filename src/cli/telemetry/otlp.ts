@@ -16,7 +16,7 @@ import { builderdVersion } from '../version.ts';
 import { otlpMetrics } from './otlp-metrics.ts';
 import { type OtlpTarget, otlpTarget, parseHeaders, parseMs } from './otlp-target.ts';
 import { spanTracing } from './span-tracing.ts';
-import type { Telemetry, TelemetryOptions } from './telemetry.ts';
+import type { Telemetry, TelemetryOptions } from './telemetry-options.ts';
 
 const METRICS_INTERVAL_MS = 30_000;
 const QUIET_MS = 60_000;

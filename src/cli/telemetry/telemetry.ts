@@ -1,18 +1,5 @@
-import type { Metrics } from '../../builds/metrics/metrics.ts';
-import type { Log } from '../../core/log.ts';
-import { NO_TRACING, type Tracing } from '../../core/tracing.ts';
-import type { Config } from '../config.ts';
-
-export interface Telemetry extends AsyncDisposable {
-  readonly tracing: Tracing;
-}
-
-export interface TelemetryOptions {
-  readonly config: Config;
-  readonly role: string;
-  readonly metrics: Metrics;
-  readonly log: Log;
-}
+import { NO_TRACING } from '../../core/tracing.ts';
+import type { Telemetry, TelemetryOptions } from './telemetry-options.ts';
 
 /** Off unless OTEL_ENABLED; then nothing of OpenTelemetry is even loaded. */
 export async function startTelemetry(options: TelemetryOptions): Promise<Telemetry> {

@@ -2,7 +2,7 @@ import { type FileHandle, mkdir, statfs } from 'node:fs/promises';
 import type { Readable } from 'node:stream';
 import type { Addon } from '../../../native/addon.ts';
 import type { Digest } from '../../core/digest.ts';
-import { BuilderdError } from '../../core/errors.ts';
+import { BuilderdError, isBuilderdError } from '../../core/errors.ts';
 import type { TenantId } from '../../core/ids.ts';
 import { throwIfAborted } from '../../core/scope.ts';
 import { PLAIN_BATCH } from './age-payload.ts';
@@ -60,6 +60,7 @@ interface Source {
 
 const FILE_MODE = 0o440;
 const ROOT_MODE = 0o750;
+const DAMAGE = new Set<string>(['artifact.missing', 'artifact.corrupt', 'storage.failed']);
 
 /** Throws `host.permission` when the directory is a symlink, or others may write to it. */
 export async function openLocalStore(options: LocalStoreOptions): Promise<ArtifactStore> {
@@ -235,7 +236,10 @@ class LocalStore implements ArtifactStore {
     return blob;
   }
 
-  /** The copy that a row names, when it is in the wanted form and its file is there. */
+  /**
+   * The copy that a row names, when it is in the wanted form and sound: all its bytes are read, for
+   * a build must not be completed with what rotted since.
+   */
   async #reusable(
     tenantId: TenantId,
     digest: Digest,
@@ -244,26 +248,42 @@ class LocalStore implements ArtifactStore {
   ): Promise<StoredBlob | undefined> {
     const known = await this.#options.index.findPresent(tenantId, digest, { signal });
     if (known === undefined || known.dataKeyId !== dataKeyId) return undefined;
-    const found = await this.storedSize(tenantId, known, { signal });
-    return found === known.storedBytes ? known : undefined;
+    return (await this.#damageOf(tenantId, known, signal)) === undefined ? known : undefined;
   }
 
   /** Two artifacts of one attempt may hold the same bytes; anything else there is an alarm. */
   async #assertSame(tenantId: TenantId, blob: StoredBlob, signal: AbortSignal): Promise<void> {
-    const existing = await this.#openCopy(tenantId, blob);
-    const stored = { ...blob, storedBytes: existing.storedBytes };
-    const { keys } = this.#options;
-    const plain = await openPlain(existing, tenantId, stored, { keys, signal, verify: true });
+    const found = await this.storedSize(tenantId, blob, { signal });
+    const there = { ...blob, storedBytes: found ?? blob.storedBytes };
+    const damage = await this.#damageOf(tenantId, there, signal);
+    if (damage === undefined) return;
+    throw new BuilderdError(
+      'storage.failed',
+      'Cannot commit the artifact: its name holds other bytes than its digest says',
+      { cause: damage },
+    );
+  }
+
+  /** Why a copy cannot be read as its row says, after reading all of it. */
+  async #damageOf(
+    tenantId: TenantId,
+    blob: StoredBlob,
+    signal: AbortSignal,
+  ): Promise<BuilderdError | undefined> {
     try {
-      await drain(plain, signal);
+      const copy = await this.#openCopy(tenantId, blob);
+      const { keys } = this.#options;
+      const plain = await openPlain(copy, tenantId, blob, { keys, signal, verify: true });
+      try {
+        await drain(plain, signal);
+      } finally {
+        await plain.close();
+      }
+      return undefined;
     } catch (reason) {
-      throw new BuilderdError(
-        'storage.failed',
-        'Cannot commit the artifact: its name holds other bytes than its digest says',
-        { cause: reason },
-      );
-    } finally {
-      await plain.close();
+      throwIfAborted(signal, 'read the artifact');
+      if (isBuilderdError(reason) && DAMAGE.has(reason.code)) return reason;
+      throw reason;
     }
   }
 

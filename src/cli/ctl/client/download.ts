@@ -51,8 +51,18 @@ export async function downloadArtifact(
     }
     await part.sync();
   }
-  await rename(partPath, path);
+  try {
+    await rename(partPath, path);
+  } catch (reason) {
+    throw cannotWrite(path, reason);
+  }
   await syncDirectory(dirname(path));
+}
+
+function cannotWrite(path: string, reason: unknown): BuilderdError {
+  const code = errnoOf(reason) === 'ENOSPC' ? 'storage.full' : 'usage.invalid';
+  const message = `Cannot write ${JSON.stringify(path)}: ${messageOf(reason)}`;
+  return new BuilderdError(code, message, { cause: reason });
 }
 
 interface PartState {
@@ -66,11 +76,7 @@ async function openPart(partPath: string, path: string): Promise<FileHandle> {
     const flags = constants.O_RDWR | constants.O_CREAT | constants.O_NOFOLLOW;
     return await open(partPath, flags, 0o644);
   } catch (reason) {
-    throw new BuilderdError(
-      errnoOf(reason) === 'ENOSPC' ? 'storage.full' : 'usage.invalid',
-      `Cannot write ${JSON.stringify(path)}: ${messageOf(reason)}`,
-      { cause: reason },
-    );
+    throw cannotWrite(path, reason);
   }
 }
 

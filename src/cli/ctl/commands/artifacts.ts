@@ -1,17 +1,16 @@
-import { mkdir } from 'node:fs/promises';
-import { basename, join } from 'node:path';
+import { join } from 'node:path';
 import type { Command } from 'commander';
 import { BuilderdError } from '../../../core/errors.ts';
 import { formatBytes } from '../../../core/units.ts';
 import { type Artifact, artifactList } from '../client/answers.ts';
-import { downloadArtifact } from '../client/download.ts';
 import { streamArtifact } from '../client/stream-artifact.ts';
 import { group, type Grammar, serverCommand, withServer } from '../command-kit.ts';
+import { isDirectory, makeDirectory } from '../output-path.ts';
 import type { Session } from '../session.ts';
-import { createTransferView } from '../view/transfer-view.ts';
 import { table } from '../view/table.ts';
 import { shortTime } from '../view/times.ts';
 import { buildPath } from './builds.ts';
+import { fileName, type Place, saveAll } from './save-artifacts.ts';
 import { told } from '../view/told.ts';
 
 interface GetOptions {
@@ -92,8 +91,8 @@ Examples:
           );
           return;
         }
-        if (name === undefined) await mkdir(options.output ?? '.', { recursive: true });
-        const places = placesOf(wanted, name, options.output);
+        if (name === undefined) await makeDirectory(options.output ?? '.');
+        const places = await placesOf(wanted, name, options.output);
         const saved = await saveAll(session, id, places, { isSilent: options.quiet === true });
         session.show({ saved }, () => saved.map(({ path }) => told`${path}\n`).join(''));
       }),
@@ -106,58 +105,15 @@ export async function listArtifacts(session: Session, id: string): Promise<reado
   return (await client.ask(`${buildPath(id)}/artifacts`, artifactList, ask)).artifacts;
 }
 
-interface Place {
-  readonly artifact: Artifact;
-  readonly path: string;
-}
-
-function placesOf(
+/** A name and a file give that file; all else stands in a directory under its own name. */
+async function placesOf(
   artifacts: readonly Artifact[],
   name: string | undefined,
-  output: string | undefined,
-): readonly Place[] {
+  output = '.',
+): Promise<readonly Place[]> {
+  const isFile = name !== undefined && !(await isDirectory(output));
   return artifacts.map((artifact) => ({
     artifact,
-    path:
-      name !== undefined && output !== undefined
-        ? output
-        : join(output ?? '.', fileName(artifact.name)),
+    path: isFile ? output : join(output, fileName(artifact.name)),
   }));
-}
-
-/** The server's name as a name of ours: one that could leave the directory is refused. */
-export function fileName(name: string): string {
-  if (/^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$/.test(name) && basename(name) === name) return name;
-  throw new BuilderdError(
-    'server.invalid',
-    'Cannot save the artifact: its name is no name of a file; use -o FILE',
-  );
-}
-
-/** Fetches one after another: the connection is the bottleneck, and one progress line is readable. */
-export async function saveAll(
-  { client, host, signal, isJson }: Session,
-  id: string,
-  places: readonly Place[],
-  { isSilent }: { readonly isSilent: boolean },
-): Promise<readonly Saved[]> {
-  const saved: Saved[] = [];
-  for (const { artifact, path } of places) {
-    const { name, digest, sizeBytes } = artifact;
-    using view = createTransferView(host, { name, sizeBytes, isSilent: isSilent || isJson });
-    await downloadArtifact(client, { id, artifact }, path, {
-      signal,
-      onProgress: view.onProgress,
-      onCut: view.onCut,
-    });
-    saved.push({ name, path, digest, sizeBytes });
-  }
-  return saved;
-}
-
-interface Saved {
-  readonly name: string;
-  readonly path: string;
-  readonly digest: string;
-  readonly sizeBytes: number;
 }

@@ -1,6 +1,6 @@
 import { type Command, Option } from 'commander';
 import { type Grammar, collect, serverCommand, wholeNumber, withServer } from '../command-kit.ts';
-import type { BuildOptions } from './build-spec-options.ts';
+import type { BuildOptions } from './build-options.ts';
 
 const EXAMPLES = `
 SOURCE is an image (debian:12, docker://ghcr.io/org/app@sha256:…), git+https://HOST/REPO#REF:DIRECTORY, or the

@@ -12,7 +12,7 @@ import {
   wholeNumber,
   withServer,
 } from '../command-kit.ts';
-import { buildFacts, progressOf } from '../view/build-text.ts';
+import { buildFacts, progressOf, sourceOf } from '../view/build-text.ts';
 import { table } from '../view/table.ts';
 import { shortTime } from '../view/times.ts';
 import { told } from '../view/told.ts';
@@ -81,7 +81,7 @@ Examples:
             each.id,
             each.state,
             progressOf(each),
-            each.name === '' ? each.source?.reference : each.name,
+            each.name === '' ? sourceOf(each) : each.name,
             shortTime(each.createdAt),
             sizeOf(each.artifacts),
           ]);

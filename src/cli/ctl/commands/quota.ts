@@ -4,8 +4,8 @@ import { group, type Grammar, serverCommand, withServer } from '../command-kit.t
 import { changeText, quotaTable } from '../view/quota-text.ts';
 import { table } from '../view/table.ts';
 import { quotaText } from '../view/quota-text.ts';
-import { parseQuotaPairs, QUOTA_KINDS } from './quota-values.ts';
-import { getTenant, patchTenant } from './tenants.ts';
+import { parseQuotaPairs, QUOTA_KINDS } from '../quota-values.ts';
+import { getTenant, patchTenant } from './tenant-calls.ts';
 
 export function quotaGroup(grammar: Grammar): Command {
   return group('quota', 'show and set what a tenant may use', [

@@ -1,19 +1,20 @@
-import { mkdir } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { asBuilderdError, BuilderdError } from '../../../core/errors.ts';
 import { newId } from '../../../core/ids.ts';
 import { type Artifact, type Build, build } from '../client/answers.ts';
-import { readSecretFile, readSecretOption } from '../contexts/secret-input.ts';
 import { oneLine } from '../../print-fault.ts';
 import { HintedFault } from '../hinted-fault.ts';
+import { checkOutput, makeDirectory } from '../output-path.ts';
 import type { Session } from '../session.ts';
 import { builtText } from '../view/build-text.ts';
 import { chooseBuildView } from '../view/build-view.ts';
-import { fileName, saveAll } from './artifacts.ts';
-import { type BuildOptions, type SourceLogin, toBuildSpec } from './build-spec-options.ts';
+import type { BuildOptions } from './build-options.ts';
+import { toBuildSpec } from './build-spec-options.ts';
 import { cancelBuild } from './builds.ts';
 import { followBuild } from './follow-build.ts';
 import { followHint } from './follow-hint.ts';
+import { fileName, type Place, saveAll } from './save-artifacts.ts';
+import { readLogin } from './source-login.ts';
 import { told } from '../view/told.ts';
 
 const CANCEL_MS = 10_000;
@@ -25,8 +26,10 @@ export async function runCtlBuild(
   options: BuildOptions,
 ): Promise<number> {
   const { host } = session;
-  refuseAmbiguous(options);
   const spec = toBuildSpec(source, options, await readLogin(session, options));
+  if (options.output !== undefined) {
+    await checkOutput(options.output, spec.target?.formats?.length ?? 1);
+  }
   const made = await create(session, spec, options.idempotencyKey ?? newId());
   const follow =
     options.detach !== true &&
@@ -39,7 +42,7 @@ export async function runCtlBuild(
   if (ended.state !== 'completed') return reportFailure(session, ended);
   const places = options.output === undefined ? [] : placesOf(ended.artifacts, options.output);
   for (const directory of new Set(places.map(({ path }) => dirname(path)))) {
-    await mkdir(directory, { recursive: true });
+    await makeDirectory(directory);
   }
   const saved = await saveAll(session, ended.id, places, { isSilent: options.quiet === true });
   session.show({ ...ended, saved }, () =>
@@ -51,37 +54,33 @@ export async function runCtlBuild(
   return 0;
 }
 
-async function readLogin(session: Session, options: BuildOptions): Promise<SourceLogin> {
-  const password = await readSecretOption(
-    'source-password',
-    { file: options.sourcePasswordFile, stdin: options.sourcePasswordStdin },
-    session.host,
-  );
-  return {
-    ...(options.sourceUsername === undefined ? {} : { username: options.sourceUsername }),
-    ...(password === undefined ? {} : { password }),
-    ...(options.sourceTokenFile === undefined
-      ? {}
-      : { token: await readSecretFile(options.sourceTokenFile) }),
-  };
-}
-
-/** The key makes a repeat harmless: a lost answer is asked for again. */
-function create({ client, signal }: Session, spec: object, key: string): Promise<Build> {
+/** The key makes a repeat harmless: a lost answer is asked for again, by us or by the user. */
+async function create({ client, signal }: Session, spec: object, key: string): Promise<Build> {
   if (!/^[\x21-\x7e]{1,255}$/.test(key)) {
     throw new BuilderdError(
       'usage.invalid',
       'Cannot use --idempotency-key: want 1 to 255 visible ASCII characters',
     );
   }
-  return client.ask('/v1/builds', build, {
-    method: 'POST',
-    doing: 'create the build',
-    headers: { 'idempotency-key': key },
-    body: spec,
-    repeatable: true,
-    signal,
-  });
+  try {
+    return await client.ask('/v1/builds', build, {
+      method: 'POST',
+      doing: 'create the build',
+      headers: { 'idempotency-key': key },
+      body: spec,
+      repeatable: true,
+      signal,
+    });
+  } catch (reason) {
+    if (!signal.aborted) throw reason;
+    throw new HintedFault(
+      'build.cancelled',
+      'Cannot tell whether the build was created: it was interrupted before the answer',
+      {
+        hint: `Run the same command with \`--idempotency-key ${key}\`: it gives that build, if there is one.`,
+      },
+    );
+  }
 }
 
 /** Ctrl-C ends the following, not the build, unless the user said otherwise before. */
@@ -128,11 +127,6 @@ function reportFailure(session: Session, ended: Build): number {
   return 1;
 }
 
-interface Place {
-  readonly artifact: Artifact;
-  readonly path: string;
-}
-
 /** One disk gets the name that was asked for, its papers stand beside it; several share a directory. */
 function placesOf(artifacts: readonly Artifact[], output: string): readonly Place[] {
   const disks = artifacts.filter(({ name }) => name.startsWith('rootfs.'));
@@ -156,18 +150,4 @@ function placesOf(artifacts: readonly Artifact[], output: string): readonly Plac
     artifact,
     path: join(output, fileName(artifact.name)),
   }));
-}
-
-/** Refused here, not by the server: one of them would be ignored silently. */
-function refuseAmbiguous({
-  sourceTokenFile,
-  sourcePasswordFile,
-  sourcePasswordStdin,
-}: BuildOptions): void {
-  if (sourceTokenFile === undefined) return;
-  if (sourcePasswordFile === undefined && sourcePasswordStdin === undefined) return;
-  throw new BuilderdError(
-    'usage.invalid',
-    'Cannot use the login: want a password or a token, not both',
-  );
 }

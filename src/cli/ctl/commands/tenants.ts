@@ -3,8 +3,8 @@ import { BuilderdError } from '../../../core/errors.ts';
 import { TIERS } from '../../../core/quotas.ts';
 import { type Tenant, tenant, tenantList } from '../client/answers.ts';
 import { collect, group, type Grammar, serverCommand, withServer } from '../command-kit.ts';
-import type { Session } from '../session.ts';
-import { parseQuotaPairs } from './quota-values.ts';
+import { getTenant, patchTenant } from './tenant-calls.ts';
+import { parseQuotaPairs } from '../quota-values.ts';
 import { changeText, quotaTable } from '../view/quota-text.ts';
 import { facts, table } from '../view/table.ts';
 import { shortTime } from '../view/times.ts';
@@ -30,31 +30,6 @@ export function tenantsGroup(grammar: Grammar): Command {
     suspendCommand(grammar, 'resume', 'take builds of a tenant again'),
   ]);
 }
-
-/** The path names the tenant: X-Tenant-ID, which may be another's, is left out. */
-export function getTenant({ client, signal }: Session, name: string): Promise<Tenant> {
-  return client.ask(tenantPath(name), tenant, { doing: 'get the tenant', inTenant: false, signal });
-}
-
-/** A change of exactly what was read before: another's change in between is a conflict. */
-export function patchTenant(
-  { client, signal }: Session,
-  before: Tenant,
-  change: object,
-  { dryRun }: { readonly dryRun: boolean },
-): Promise<Tenant> {
-  return client.ask(tenantPath(before.name), tenant, {
-    method: 'PATCH',
-    doing: 'change the tenant',
-    inTenant: false,
-    query: { dryRun: dryRun ? true : undefined },
-    headers: { 'if-match': `"${before.version}"` },
-    body: change,
-    signal,
-  });
-}
-
-const tenantPath = (name: string): string => `/v1/tenants/${encodeURIComponent(name)}`;
 
 function listCommand(grammar: Grammar): Command {
   return serverCommand('list', 'list all tenants').action(

@@ -1,11 +1,25 @@
 import { formatBytes } from '../../../core/units.ts';
 import type { Build } from '../client/answers.ts';
+import { object, optional, text } from '../client/fields.ts';
 import { facts, table } from './table.ts';
 import { between, shortTime } from './times.ts';
 import { told } from './told.ts';
 
 export function isOver(state: string): boolean {
   return state === 'completed' || state === 'failed' || state === 'cancelled';
+}
+
+const address = optional(object({ url: text }));
+const specSource = object({
+  source: optional(
+    object({ image: optional(object({ reference: text })), git: address, archive: address }),
+  ),
+});
+
+/** What is built, as it was asked for. */
+export function sourceOf({ spec }: Build): string | undefined {
+  const { source } = specSource(spec, 'the request');
+  return source?.image?.reference ?? source?.git?.url ?? source?.archive?.url;
 }
 
 /** How far it is, or why it waits: one short text. */
@@ -38,7 +52,7 @@ export function buildFacts(build: Build): string {
     ],
     ['Name', build.name],
     ['Labels', labels.join(' ')],
-    ['Source', source?.reference],
+    ['Source', source?.reference ?? sourceOf(build)],
     ['Digest', source?.digest],
     ['Created', shortTime(build.createdAt)],
     ['Started', shortTime(build.startedAt)],

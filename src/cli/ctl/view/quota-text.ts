@@ -1,6 +1,6 @@
 import type { Quotas } from '../../../core/quotas.ts';
 import { formatBytes } from '../../../core/units.ts';
-import { QUOTA_KINDS } from '../commands/quota-values.ts';
+import { QUOTA_KINDS } from '../quota-values.ts';
 import type { Tenant } from '../client/answers.ts';
 import { table } from './table.ts';
 import { told } from './told.ts';

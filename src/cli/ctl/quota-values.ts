@@ -1,8 +1,8 @@
-import { BuilderdError } from '../../../core/errors.ts';
-import type { Quotas } from '../../../core/quotas.ts';
-import { parseSize } from '../../../core/units.ts';
-import { closestTo } from '../../closest.ts';
-import { parsePairs, parseSeconds } from '../command-kit.ts';
+import { BuilderdError } from '../../core/errors.ts';
+import type { Quotas } from '../../core/quotas.ts';
+import { parseSize } from '../../core/units.ts';
+import { closestTo } from '../closest.ts';
+import { parsePairs, parseSeconds } from './command-kit.ts';
 
 type Kind = 'count' | 'number' | 'bytes' | 'minutes' | 'seconds' | 'days' | 'switch' | 'hosts';
 
