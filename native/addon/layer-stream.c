@@ -15,6 +15,7 @@
 #include "modules.h"
 
 #define INPUT_BYTES (256 * 1024)
+#define GZIP_FLAGS_AT 3
 
 static void (*isal_init)(struct inflate_state *);
 static void (*isal_reset)(struct inflate_state *);
@@ -27,6 +28,7 @@ typedef struct {
   int failed;      /* a fill failed: the later ones fail too */
   int at_end;      /* read() returned 0 */
   int in_member;   /* gzip: between a member's header and its trailer */
+  int header_seen; /* gzip: bytes of the member looked at, up to its flags */
   int any_member;
   int padding;     /* only zero bytes may follow */
   uint64_t bytes_in;
@@ -112,7 +114,16 @@ static int between_members(layer_stream *s, job *j) {
   s->state.next_in = next_in;
   s->state.avail_in = avail_in;
   s->in_member = 1;
+  s->header_seen = 0;
   return 1;
+}
+
+/* RFC 1952 2.3.1.2: reserved flags must be refused; isa-l takes them. */
+static int has_reserved_flags(layer_stream *s) {
+  for (uint32_t i = 0; i < s->state.avail_in && s->header_seen < GZIP_FLAGS_AT + 1; i++) {
+    if (s->header_seen++ == GZIP_FLAGS_AT && (s->state.next_in[i] & 0xe0) != 0) return 1;
+  }
+  return 0;
 }
 
 static void fill_gzip(layer_stream *s, job *j, uint8_t *out, size_t capacity) {
@@ -134,6 +145,7 @@ static void fill_gzip(layer_stream *s, job *j, uint8_t *out, size_t capacity) {
     }
     s->state.next_out = out + filled;
     s->state.avail_out = (uint32_t)(capacity - filled);
+    if (has_reserved_flags(s)) return fail(j, 0, "ERR_GZIP", "the gzip header has unknown flags");
     int rc = isal_run(&s->state);
     if (rc != ISAL_DECOMP_OK && rc != ISAL_END_INPUT && rc != ISAL_OUT_OVERFLOW)
       return fail(j, 0, "ERR_GZIP", "the gzip data is damaged");

@@ -207,7 +207,7 @@ test('a worker that the kernel ended for want of memory is out of memory', () =>
   } as const;
   const facts = { end, errorText: '', mounts: [] };
   assert.equal(faultOfEnd({ ...facts, oomKilled: true })?.code, 'build.oom');
-  assert.equal(faultOfEnd({ ...facts, oomKilled: false })?.code, 'internal');
+  assert.equal(faultOfEnd({ ...facts, oomKilled: false })?.code, 'build.lost');
   const passing = { kind: 'refused', step: 'clone', value: 0, errno: 11 } as const;
   assert.equal(
     faultOfEnd({ ...facts, end: passing, oomKilled: false })?.code,

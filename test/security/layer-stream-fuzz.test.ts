@@ -142,6 +142,16 @@ test('layerStreamFill() never gives other bytes than zlib for damaged streams', 
   );
 });
 
+test('layerStreamFill() refuses reserved header flags, in any member (RFC 1952 2.3.1.2)', {
+  skip,
+}, async (t) => {
+  const first = zlib.gzipSync('a');
+  const flagged = zlib.gzipSync('b');
+  flagged[3] = 0x60;
+  assert.ok('refused' in (await byAddon(t, flagged, 64)));
+  assert.ok('refused' in (await byAddon(t, Buffer.concat([first, flagged]), 64)));
+});
+
 test('layerStreamFill() refuses sizes that no buffer has', { skip }, () => {
   const fd = openSync('/dev/null', 'r');
   try {

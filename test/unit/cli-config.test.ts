@@ -102,7 +102,7 @@ test('parseConfig() never repeats a secret', () => {
   const secrets = Object.entries(SETTINGS).filter(([, setting]) => 'secret' in setting);
   assert.deepEqual(
     secrets.map(([name]) => name),
-    ['DATABASE_URL', 'DATABASE_PASSWORD'],
+    ['DATABASE_URL', 'DATABASE_PASSWORD', 'MASTER_KEY', 'S3_SECRET_ACCESS_KEY'],
   );
 });
 
