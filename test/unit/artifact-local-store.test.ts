@@ -5,6 +5,7 @@ import {
   chmod,
   readdir,
   readFile,
+  rmdir,
   stat,
   symlink,
   truncate,
@@ -309,4 +310,25 @@ test('a store that is open for reading opens artifacts and changes nothing', asy
     refused,
   );
   await assert.rejects(async () => reader.remove(tenantId, blob, { signal }), refused);
+});
+
+test('stage() makes its directories again when a sweep takes the empty ones from under it', async () => {
+  await using home = await privateDirectory();
+  const buildId = newBuildId();
+  let swept = 0;
+  const io: DurableIo = {
+    ...diskIo,
+    // Attempt 1 is swept between the two calls that make the directories of attempt 2.
+    makeDirectory: async (path, mode) => {
+      if (path.endsWith('/2') && swept < 3) {
+        swept += 1;
+        await rmdir(join(home.path, '.staging', buildId));
+      }
+      await diskIo.makeDirectory(path, mode);
+    },
+  };
+  await using store = await openLocalStore({ directory: home.path, index: EMPTY_INDEX, io });
+  await using staged = await store.stage({ buildId, attempt: 2, name: 'rootfs.ext4' }, { signal });
+  await staged.handle.writeFile('x');
+  assert.equal(swept, 3);
 });

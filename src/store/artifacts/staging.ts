@@ -12,6 +12,8 @@ const STAGING = '.staging';
 /** Copies that are being stored again; a crash leaves them, `tidy` removes them. */
 const SCRATCH = '.scratch';
 const STALE_MS = 24 * 60 * 60_000;
+/** Tries against a sweep that takes empty directories away. */
+const MAX_TRIES = 10;
 /** Root alone: what lies here is unfinished, unhashed and not yet encrypted. */
 const PRIVATE = { mode: 0o700, owner: undefined };
 
@@ -54,19 +56,26 @@ export class Staging {
   /** Opens the attempt's directory, making it when it is not there. */
   async enter(request: StageRequest): Promise<StagedName> {
     checkStageRequest(request);
-    const buildId = parseBuildId(request.buildId);
-    try {
-      await using staging = await this.#root.childMade(STAGING, PRIVATE);
-      await using build = await staging.childMade(buildId, PRIVATE);
-      const directory = await build.childMade(String(request.attempt), PRIVATE);
-      return {
-        directory,
-        name: request.name,
-        [Symbol.asyncDispose]: () => directory[Symbol.asyncDispose](),
-      };
-    } catch (reason) {
-      throw storeFault(reason, 'stage an artifact');
+    for (let tries = 1; ; tries += 1) {
+      try {
+        return await this.#enterOnce(request);
+      } catch (reason) {
+        // A sweep of the build's earlier attempt took the empty directory from under us.
+        if (errnoOf(reason) === 'ENOENT' && tries < MAX_TRIES) continue;
+        throw storeFault(reason, 'stage an artifact');
+      }
     }
+  }
+
+  async #enterOnce(request: StageRequest): Promise<StagedName> {
+    await using staging = await this.#root.childMade(STAGING, PRIVATE);
+    await using build = await staging.childMade(parseBuildId(request.buildId), PRIVATE);
+    const directory = await build.childMade(String(request.attempt), PRIVATE);
+    return {
+      directory,
+      name: request.name,
+      [Symbol.asyncDispose]: () => directory[Symbol.asyncDispose](),
+    };
   }
 
   /** A name of its own for a copy that no attempt makes. */
