@@ -1,6 +1,6 @@
 import type { FileHandle } from 'node:fs/promises';
 import { BuilderdError, errnoOf } from '../../core/errors.ts';
-import { isUuid, newId, parseBuildId } from '../../core/ids.ts';
+import { type BuildId, isUuid, newId, parseBuildId } from '../../core/ids.ts';
 import { throwIfAborted } from '../../core/scope.ts';
 import type { StagedArtifact, StagedAttempt, StageRequest } from './artifact-store.ts';
 import { Directory } from './directory.ts';
@@ -56,9 +56,10 @@ export class Staging {
   /** Opens the attempt's directory, making it when it is not there. */
   async enter(request: StageRequest): Promise<StagedName> {
     checkStageRequest(request);
+    const buildId = parseBuildId(request.buildId);
     for (let tries = 1; ; tries += 1) {
       try {
-        return await this.#enterOnce(request);
+        return await this.#enterOnce(buildId, request);
       } catch (reason) {
         // A sweep of the build's earlier attempt took the empty directory from under us.
         if (errnoOf(reason) === 'ENOENT' && tries < MAX_TRIES) continue;
@@ -67,9 +68,9 @@ export class Staging {
     }
   }
 
-  async #enterOnce(request: StageRequest): Promise<StagedName> {
+  async #enterOnce(buildId: BuildId, request: StageRequest): Promise<StagedName> {
     await using staging = await this.#root.childMade(STAGING, PRIVATE);
-    await using build = await staging.childMade(parseBuildId(request.buildId), PRIVATE);
+    await using build = await staging.childMade(buildId, PRIVATE);
     const directory = await build.childMade(String(request.attempt), PRIVATE);
     return {
       directory,
