@@ -5,6 +5,7 @@ import { cancelBuild } from '../../src/store/builds/cancel-build.ts';
 import { deleteBuild } from '../../src/store/builds/delete-build.ts';
 import type { BuildState } from '../../src/core/build-state.ts';
 import { BuilderdError } from '../../src/core/errors.ts';
+import { parseFailpoints } from '../../src/core/failpoint.ts';
 import type { BuildId } from '../../src/core/ids.ts';
 import { forEachDatabase } from '../fixtures/databases.ts';
 import {
@@ -161,6 +162,17 @@ forEachDatabase((_name, openTestDatabase) => {
     assert.equal((await service.build(first)).state, 'completed');
     assert.equal((await service.build(second)).state, 'pending');
     assert.equal(running.executor.status().draining, true);
+  });
+
+  test('a claim that was under way when the drain began is handed back, and the drain waits for it', async () => {
+    await using service = await openExecutorService(openTestDatabase);
+    const id = await service.submit(await service.tenant('acme'));
+    const failpoints = parseFailpoints('executor.claimed=1*delay(1000)');
+    await using running = service.start({ failpoints });
+    await service.until(id, ['pulling']);
+    await running.executor.drain({ windowMs: 30_000 });
+    assert.equal((await service.build(id)).state, 'pending');
+    assert.deepEqual(await attemptsOf(service, id), ['handed back service.unavailable']);
   });
 
   test('an executor that cannot renew its lease stops by itself and commits nothing', async () => {

@@ -97,6 +97,8 @@ class ClaimingExecutor implements Executor {
   readonly #controlBell = new Bell();
   readonly #probeBell = new Bell();
   #draining = false;
+  /** Settles with the round of claims that is under way; never rejects. */
+  #claiming: Promise<void> = Promise.resolve();
   #runtimeFault: string | undefined = 'not asked yet';
   #room: HostRoom | undefined;
   #lastReconcile: ReconcileReport | undefined;
@@ -145,6 +147,8 @@ class ClaimingExecutor implements Executor {
     this.#options.log.info({ count: this.#attempts.size }, 'Executor takes no further builds');
     // Others should hear of it soon; if they cannot, the next probe tells them.
     this.#probeBell.ring();
+    // A claim that was under way may still bring a build, which goes back at once.
+    await settledWithin([this.#claiming], windowMs);
     await settledWithin(this.#attempts.values(), windowMs);
     await this.#handBack();
   }
@@ -171,6 +175,16 @@ class ClaimingExecutor implements Executor {
   }
 
   async #claimAll(signal: AbortSignal): Promise<void> {
+    const round = Promise.withResolvers<void>();
+    this.#claiming = round.promise;
+    try {
+      await this.#claimRound(signal);
+    } finally {
+      round.resolve();
+    }
+  }
+
+  async #claimRound(signal: AbortSignal): Promise<void> {
     while (!signal.aborted && !this.#draining && this.#runtimeFault === undefined) {
       if (this.#attempts.size >= this.#options.slots) return;
       if (this.#options.artifacts.health().kind !== 'healthy') return;
@@ -189,6 +203,9 @@ class ClaimingExecutor implements Executor {
       slots: { count: slots },
       maxConcurrent: slots,
       ...room,
+      onBadTenant: (tenantId, err) => {
+        this.#options.log.error({ tenantId, err }, 'Cannot read a tenant: its builds wait');
+      },
       signal,
     });
     if (claim === undefined) return false;
@@ -200,6 +217,7 @@ class ClaimingExecutor implements Executor {
       { owner: id, askedMs, leftMs },
       { leaseMs: times.leaseMs, marginMs: times.leaseMarginMs, monotonicMs },
     );
+    if (this.#draining) attempt.stop('handback');
     this.#attempts.set(attempt, this.#work(attempt));
     this.#showActive();
     return true;
