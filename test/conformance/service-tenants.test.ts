@@ -126,7 +126,7 @@ forEachDatabase((name, openTestDatabase) => {
       { ...update, at: 0 },
       {
         at: 0,
-        actor: 'token:op',
+        actor: 'local',
         tenant: 'acme',
         action: 'tenant.update',
         target: 'acme',

@@ -155,6 +155,26 @@ forEachDatabase((name, openTestDatabase) => {
     }
   });
 
+  test(`${name}: a token that was revoked, or an operator's that ends, makes nothing that outlives it`, async () => {
+    await using opened = await openTestDatabase();
+    const services = testServices(opened.database);
+    const { tenants } = services;
+    const acme = await services.tenant('acme');
+    const wish = { role: 'tenant', tenant: acme, name: 'ci' } as const;
+    const { token, secret } = await tenants.createToken(OPERATOR, wish, inTime());
+    // What an api process still believes for some seconds.
+    const believed = await callerWith(services, secret);
+    await tenants.revokeToken(OPERATOR, acme, token.id, inTime());
+    await assert.rejects(tenants.createToken(believed, wish, inTime()), {
+      code: 'api.unauthenticated',
+    });
+    const short = { role: 'operator', name: 'an hour', ttlSeconds: 3600 } as const;
+    const operator = await tenants.createToken(OPERATOR, short, inTime());
+    const acting = await callerWith(services, operator.secret);
+    const child = await tenants.createToken(acting, { role: 'operator', name: 'x' }, inTime());
+    assert.equal(child.token.expiresAt, operator.token.expiresAt);
+  });
+
   test(`${name}: the first start makes one operator token, however many processes start`, async () => {
     await using opened = await openTestDatabase();
     const second = await opened.open();

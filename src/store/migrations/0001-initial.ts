@@ -302,6 +302,7 @@ const INDEXES: readonly {
   { name: 'tenants_name', table: 'tenants', columns: ['name'], unique: true },
   { name: 'tokens_hash', table: 'tokens', columns: ['hash'], unique: true },
   { name: 'tokens_tenant', table: 'tokens', columns: ['tenant_id'] },
+  { name: 'tokens_parent', table: 'tokens', columns: ['created_by'] },
   { name: 'builds_list', table: 'builds', columns: ['tenant_id', 'id'] },
   {
     name: 'builds_visible',

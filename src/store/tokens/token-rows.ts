@@ -161,6 +161,16 @@ export async function revokeTokens(tx: Db, token: TokenRecord): Promise<readonly
   return revoked;
 }
 
+/**
+ * The token, held until the transaction ends and still good: what was known of it a moment ago may
+ * have been revoked since. A revocation begins with this row, so one of the two waits for the other.
+ */
+export async function holdLiveToken(tx: Db, id: string): Promise<TokenRecord | undefined> {
+  const query = tx.k.selectFrom('tokens').select('id').where('id', '=', id).where(isLive(tx));
+  const row = await (tx.dialect === 'postgres' ? query.forUpdate() : query).executeTakeFirst();
+  return row === undefined ? undefined : findToken(tx, id);
+}
+
 export async function noteTokenUse(db: Db, token: TokenRecord): Promise<void> {
   await db.k
     .updateTable('tokens')

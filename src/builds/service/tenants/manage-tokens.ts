@@ -12,6 +12,7 @@ import {
   countLiveTokens,
   findLiveToken,
   findToken,
+  holdLiveToken,
   insertToken,
   listTokens,
   revokeTokens,
@@ -152,10 +153,15 @@ function parseTokenWish(
   return { role, name, tenant, ...ttl };
 }
 
-/** A token that ends cannot make one that lasts longer. */
+/** A token that ends cannot make one that lasts longer; one that was revoked makes none. */
 async function endOfParent(tx: Db, caller: Caller): Promise<number | undefined> {
-  if (caller.role === 'operator' || !caller.actor.startsWith('token:')) return undefined;
-  return (await findToken(tx, caller.actor.slice('token:'.length)))?.expiresAt;
+  if (!caller.actor.startsWith('token:')) return undefined;
+  const parent = await holdLiveToken(tx, caller.actor.slice('token:'.length));
+  if (parent !== undefined) return parent.expiresAt;
+  throw new BuilderdError(
+    'api.unauthenticated',
+    'Cannot create a token: the one that was sent is revoked or has ended',
+  );
 }
 
 function auditedOf({ prefix, role, name, expiresAt }: TokenRecord): object {
