@@ -127,6 +127,7 @@ async function convert(
       signal,
       onProgress: journal.onProgress,
       maxArtifactBytes: claim.quotas.maxDiskBytes,
+      maxHeapBytes: claim.quotas.maxMemoryBytes,
       ...(idPoolBase === undefined ? {} : { idBase: idPoolBase + claim.slot * IDS_PER_BUILD }),
     },
   );

@@ -21,6 +21,8 @@ const LIMITS = {
 /** Bytes of one string that ends up in execve: MAX_ARG_STRLEN of Linux. */
 const MAX_TEXT_BYTES = 128 * 1024;
 const MAX_ITEMS = 10_000;
+/** Of all facts together: they are kept in the row of the build, metadata.json has the whole. */
+const MAX_FACTS_BYTES = 256 * 1024;
 
 export interface ExpectedDocuments {
   readonly image: Pick<ImageToConvert, 'reference' | 'target' | 'layers'>;
@@ -52,7 +54,7 @@ export function parseDocuments(
     }
   }
   checkArtifacts(described.get('artifacts'), expected.artifacts);
-  return {
+  const facts: ImageFacts = {
     originalImage: image.reference,
     imageDigest: image.target.digest,
     layers: image.layers.map((layer) => layer.digest),
@@ -65,6 +67,11 @@ export function parseDocuments(
     user: textOf(described.get('user'), 'user'),
     volumes: textList(described, 'volumes'),
   };
+  if (Buffer.byteLength(JSON.stringify(facts)) <= MAX_FACTS_BYTES) return facts;
+  throw new BuilderdError(
+    'image.bad_config',
+    `Cannot keep the description of the image: its configuration is over ${MAX_FACTS_BYTES} bytes`,
+  );
 }
 
 function parseDocument(bytes: Buffer, name: string, schema: string): JsonObject {

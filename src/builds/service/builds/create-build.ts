@@ -20,7 +20,8 @@ type CreateCall = Parameters<BuildService['create']>[3];
 /** Printable ASCII: a header's value, and a text in both databases. */
 const IDEMPOTENCY_KEY = /^[\x21-\x7e](?:[\x20-\x7e]{0,253}[\x21-\x7e])?$/;
 const TRACE_PARENT = /^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$/;
-const MAX_WIRE_CONFIG = 1024 * 1024;
+/** Lists show it for each build. */
+const MAX_WIRE_CONFIG = 64 * 1024;
 
 /** Checks, admits in one transaction, then tells: the executors of the build, or why there is none. */
 export async function createBuild(
