@@ -3,6 +3,7 @@ import { execFileSync } from 'node:child_process';
 import {
   closeSync,
   constants,
+  linkSync,
   openSync,
   readFileSync,
   readSync,
@@ -276,4 +277,26 @@ test('RecentErrors keeps the last fifty, newest first, with the fields of childr
   assert.equal(kept.length, 50);
   assert.equal(kept[0]?.fields['tenant'], 't59');
   assert.doesNotMatch(JSON.stringify(kept), /hunter2/);
+});
+
+test('LineSink refuses a log file that somebody prepared: a pipe, or another name of a file', async () => {
+  await using dir = await mkdtempDisposable(path.join(tmpdir(), 'bd-log-'));
+  const owner = { uid: process.getuid?.() ?? 0, gid: process.getgid?.() ?? 0 };
+  const pipe = path.join(dir.path, 'pipe');
+  execFileSync('mkfifo', [pipe]);
+  const linked = path.join(dir.path, 'linked');
+  closeSync(openSync(linked, 'w'));
+  linkSync(linked, path.join(dir.path, 'other-name'));
+  for (const file of [pipe, linked]) {
+    assert.throws(
+      () =>
+        new LineSink({
+          target: { file, owner },
+          maxBufferedBytes: 1000,
+          describeDrops: () => '',
+          onDrop: () => undefined,
+        }),
+      /ENXIO|no file of the service user's alone/,
+    );
+  }
 });

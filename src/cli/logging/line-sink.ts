@@ -1,6 +1,6 @@
 import { closeSync, constants, fchownSync, fstatSync, openSync, write } from 'node:fs';
 import { Socket } from 'node:net';
-import { errnoOf } from '../../core/errors.ts';
+import { BuilderdError, errnoOf } from '../../core/errors.ts';
 
 export interface LineSinkOptions {
   /** A descriptor that stays the caller's, or a file that is appended to and can be opened anew. */
@@ -119,12 +119,7 @@ export class LineSink {
 
 function openChannel(target: LineSinkOptions['target']): Channel {
   if ('file' in target) {
-    const { O_APPEND, O_CREAT, O_NOFOLLOW, O_WRONLY } = constants;
-    const fd = openSync(target.file, O_WRONLY | O_CREAT | O_APPEND | O_NOFOLLOW, FILE_MODE);
-    if (target.owner !== undefined && fstatSync(fd).isFile()) {
-      fchownSync(fd, target.owner.uid, target.owner.gid);
-    }
-    return fileChannel(fd, { own: true });
+    return fileChannel(openLogFile(target.file, target.owner), { own: true });
   }
   const { fd } = target;
   const stat = fstatSync(fd);
@@ -132,6 +127,30 @@ function openChannel(target: LineSinkOptions['target']): Channel {
   // journald's end is a socket; a socket cannot be opened a second time.
   if (stat.isSocket()) return socketChannel(fd);
   return fileChannel(fd, { own: false });
+}
+
+/**
+ * Root opens it in a directory of the service user, who may have put anything there: a pipe to block
+ * on, or another name of a file that is not his. Throws `config.invalid`.
+ */
+function openLogFile(
+  file: string,
+  owner: { readonly uid: number; readonly gid: number } | undefined,
+): number {
+  const { O_APPEND, O_CREAT, O_NOFOLLOW, O_NONBLOCK, O_WRONLY } = constants;
+  const flags = O_WRONLY | O_CREAT | O_APPEND | O_NOFOLLOW | O_NONBLOCK;
+  const fd = openSync(file, flags, FILE_MODE);
+  if (owner === undefined) return fd;
+  const stat = fstatSync(fd);
+  if (!stat.isFile() || stat.nlink !== 1 || (stat.uid !== 0 && stat.uid !== owner.uid)) {
+    closeSync(fd);
+    throw new BuilderdError(
+      'config.invalid',
+      `Cannot write the log to ${JSON.stringify(file)}: it is no file of the service user's alone`,
+    );
+  }
+  fchownSync(fd, owner.uid, owner.gid);
+  return fd;
 }
 
 /**
