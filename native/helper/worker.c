@@ -26,8 +26,9 @@ void become_worker(const launch_options *o) {
   limit_resource(RLIMIT_NPROC, o->processes, "rlimit nproc");
   limit_resource(RLIMIT_MEMLOCK, 64 * 1024, "rlimit memlock");
   limit_resource(RLIMIT_MSGQUEUE, 0, "rlimit msgqueue");
-  drop_privileges(o->worker_id);
+  /* As root: the id of the slot may have its quota of keys filled by an earlier worker. */
   leave_keyring();
+  drop_privileges(o->worker_id);
   execve(o->program[0], o->program + 1, o->environment);
   fail_step("execve", 0);
 }
