@@ -26,6 +26,10 @@ export interface ApiLimits {
   readonly resetsPerSecond: number;
   /** Streams (logs and events) that one process serves. */
   readonly followers: number;
+  readonly followersPerTenant: number;
+  /** Artifacts that one process sends at once. An S3 store has 16 connections for them. */
+  readonly downloads: number;
+  readonly downloadsPerTenant: number;
   /** Requests without a credential, by address. */
   readonly addressRequestsPerMinute: number;
   readonly addressBurst: number;
@@ -57,6 +61,9 @@ export const DEFAULT_API_LIMITS: ApiLimits = {
   resetBurst: 200,
   resetsPerSecond: 33,
   followers: 1000,
+  followersPerTenant: 100,
+  downloads: 64,
+  downloadsPerTenant: 8,
   addressRequestsPerMinute: 600,
   addressBurst: 100,
   failuresPerMinute: 30,

@@ -95,7 +95,9 @@ export interface ApiContext {
   readonly limits: ApiLimits;
   readonly log: Log;
   /** Counts the streams of the process: throws `api.too_many` beyond the limit. */
-  readonly openStream: () => Disposable;
+  readonly openStream: (tenant: TenantRef) => Disposable;
+  /** The same for downloads, which are fewer: each holds a file or a connection to the store. */
+  readonly openDownload: (tenant: TenantRef) => Disposable;
   /**
    * For routes with `tenant: 'deferred'`: the tenant that the message names, held against
    * X-Tenant-ID and the caller, and one request out of its bucket. Throws like the gate.

@@ -84,14 +84,22 @@ export async function createApi(options: ApiOptions): Promise<Api> {
             ...(options.auth.verifyJwt === undefined ? {} : { verifyJwt: options.auth.verifyJwt }),
           },
   });
-  const places = new StreamPlaces(limits.followers);
+  const streams = new StreamPlaces({
+    process: limits.followers,
+    tenant: limits.followersPerTenant,
+  });
+  const downloads = new StreamPlaces({
+    process: limits.downloads,
+    tenant: limits.downloadsPerTenant,
+  });
   const context: ApiContext = {
     builds: options.builds,
     tenants: options.tenants,
     events: options.events,
     limits,
     log: options.log,
-    openStream: () => places.open(),
+    openStream: ({ id }) => streams.open(id),
+    openDownload: ({ id }) => downloads.open(id),
     enterTenant: (request, name) => gate.enterTenant(request, name),
   };
 

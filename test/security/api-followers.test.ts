@@ -32,6 +32,7 @@ async function followUntil(
 
 test('G17: a thousand followers that never read fill the places, cost little, and the next is refused', async () => {
   await using api = await startTestApi({
+    limits: { followersPerTenant: 1000 },
     followers: { perBuild: 200, perTenant: 1000, perProcess: 1000 },
   });
   const { token } = await api.tenant('acme');
@@ -95,6 +96,47 @@ test('G17: followers that stop reading are cut off and give their places back', 
   assert.equal(cut(), 20);
   const again = await followUntil(api, path, token, 200);
   await again.body?.cancel();
+});
+
+test('G17: one tenant can hold its share of streams and downloads, and not that of others', async () => {
+  await using api = await startTestApi({
+    limits: { followersPerTenant: 1, downloadsPerTenant: 1 },
+  });
+  const [acme, other] = [await api.tenant('acme'), await api.tenant('other')];
+  const id = await api.build(acme.token);
+  await api.log(id, ['x']);
+  const follow = (token: string) =>
+    api.fetch('/v1/events', { token, headers: { accept: 'text/event-stream' } });
+  const first = await follow(acme.token);
+  const refused = [
+    await follow(acme.token),
+    await api.fetch(`/v1/builds/${id}/logs`, {
+      token: acme.token,
+      headers: { accept: 'text/plain' },
+    }),
+  ];
+  assert.deepEqual(
+    [first, ...refused].map(({ status }) => status),
+    [200, 429, 429],
+  );
+  const theirs = await follow(other.token);
+  assert.equal(theirs.status, 200);
+
+  await api.artifact(acme.ref, id, 'rootfs.ext4', Buffer.alloc(64 << 20));
+  const path = `/v1/builds/${id}/artifacts/rootfs.ext4`;
+  const slow = await api.fetch(path, { token: acme.token });
+  assert.equal(slow.status, 200);
+  assert.equal((await api.fetch(path, { token: acme.token })).status, 429);
+  await slow.body?.cancel();
+  await first.body?.cancel();
+  await theirs.body?.cancel();
+  for (let tries = 0; ; tries += 1) {
+    const again = await api.fetch(path, { token: acme.token });
+    await again.body?.cancel();
+    if (again.status === 200) break;
+    assert.ok(tries < 100, 'the place was not given back');
+    await new Promise((resolve) => setTimeout(resolve, 50));
+  }
 });
 
 test('G17: streams of one process are counted over logs and events, and given back', async () => {

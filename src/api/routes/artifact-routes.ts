@@ -121,12 +121,18 @@ async function sendArtifact(
   }
   const control = new AbortController();
   const signal = AbortSignal.any([request.state.streamSignal(), control.signal]);
-  const { body } = await context.builds.openArtifact(
-    tenantOf(request),
-    parseBuildId(params.id),
-    artifact.name,
-    choice.kind === 'span' ? { signal, range: choice.span } : { signal },
-  );
+  const place = context.openDownload(tenantOf(request));
+  const { body } = await context.builds
+    .openArtifact(
+      tenantOf(request),
+      parseBuildId(params.id),
+      artifact.name,
+      choice.kind === 'span' ? { signal, range: choice.span } : { signal },
+    )
+    .catch((reason: unknown) => {
+      place[Symbol.dispose]();
+      throw reason;
+    });
   if (choice.kind === 'span') {
     const { start, end } = choice.span;
     reply
@@ -142,7 +148,10 @@ async function sendArtifact(
     pacedStream(body, {
       stalledMs: context.limits.stalledMs,
       abort: (reason) => control.abort(reason),
-      onEnd: () => body.destroy(),
+      onEnd: () => {
+        body.destroy();
+        place[Symbol.dispose]();
+      },
       onFault: noteBroken(context.log, request),
     }),
   );

@@ -87,7 +87,7 @@ async function followEvents(
   after: number,
 ): Promise<FastifyReply> {
   const { events, limits } = context;
-  const place = context.openStream();
+  const place = context.openStream(tenantOf(request));
   const control = new AbortController();
   const signal = AbortSignal.any([request.state.streamSignal(), control.signal]);
   let source: AsyncIterator<readonly EventView[]>;

@@ -104,7 +104,7 @@ async function sendLog(
     return reply.code(204).send();
   }
   const follow = query.follow ?? form === 'text/event-stream';
-  const place = context.openStream();
+  const place = context.openStream(tenant);
   try {
     const body = await openLogBody(
       builds,

@@ -133,7 +133,7 @@ export function builderHandlers(
       try {
         const tenant = await enter(request, tenantId);
         const id = parseBuildId(buildId);
-        place = context.openStream();
+        place = context.openStream(tenant);
         const signal = AbortSignal.any([request.state.streamSignal(), rpc.signal]);
         const batches = follow
           ? builds.followLog(tenant, id, { signal, from: 0 })

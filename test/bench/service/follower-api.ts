@@ -43,6 +43,7 @@ answerCalls({
       health: HEALTHY,
       log: silentLog,
       version: 'bench',
+      limits: { followersPerTenant: FOLLOWERS },
     });
     const { port } = await api.listen();
     const { secret: token } = await services.tenants.createToken(
