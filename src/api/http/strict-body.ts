@@ -6,7 +6,7 @@ import {
   JsonReal,
   type JsonValue,
   parseStrictJson,
-} from '../../runtime/registry/strict-json.ts';
+} from '../../core/strict-json.ts';
 
 /**
  * A request body as plain data: strict UTF-8 and JSON, bounded depth and keys, no key twice (also

@@ -5,7 +5,7 @@ import {
   type JsonObject,
   type JsonValue,
   parseStrictJson,
-} from '../../runtime/registry/strict-json.ts';
+} from '../../core/strict-json.ts';
 import type { ImageToConvert } from '../convert-build.ts';
 import type { ImageFacts } from '../service/views.ts';
 import type { ClaimedArtifact } from './converter.ts';

@@ -8,7 +8,7 @@ import {
   type JsonObject,
   type JsonValue,
   parseStrictJson,
-} from '../../runtime/registry/strict-json.ts';
+} from '../../core/strict-json.ts';
 import { FORMATS } from '../request.ts';
 import { MAX_DETAIL_CHARS, MAX_MESSAGE_CHARS } from './answer-message.ts';
 import { brokenAnswer } from './broken-answer.ts';

@@ -5,7 +5,7 @@ import {
   isJsonObject,
   type JsonValue,
   parseStrictJson,
-} from '../registry/strict-json.ts';
+} from '../../core/strict-json.ts';
 
 /** One image of a docker archive's manifest.json: names of members. */
 export interface DockerArchiveImage {

@@ -1,7 +1,7 @@
 import { BuilderdError } from '../../core/errors.ts';
 import type { Descriptor } from '../../core/oci.ts';
 import { OCI_INDEX, parseImageDocument } from '../registry/documents.ts';
-import { isJsonObject, parseStrictJson } from '../registry/strict-json.ts';
+import { isJsonObject, parseStrictJson } from '../../core/strict-json.ts';
 
 /** Checks the `oci-layout` marker file. */
 export function checkLayoutMarker(bytes: Buffer): void {

@@ -6,7 +6,7 @@ import type { Challenge } from './challenge.ts';
 import type { CredentialSource } from './credentials.ts';
 import type { Credential } from './docker-config.ts';
 import type { HostsConfig, RegistryEndpoint } from './hosts-config.ts';
-import { isJsonObject, parseStrictJson } from './strict-json.ts';
+import { isJsonObject, parseStrictJson } from '../../core/strict-json.ts';
 import type { Timing } from './timing.ts';
 
 export interface AuthenticatorDeps {

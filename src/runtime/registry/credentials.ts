@@ -7,7 +7,7 @@ import {
   EMPTY_DOCKER_CONFIG,
   parseDockerConfig,
 } from './docker-config.ts';
-import { isJsonObject, type JsonValue, parseStrictJson } from './strict-json.ts';
+import { isJsonObject, type JsonValue, parseStrictJson } from '../../core/strict-json.ts';
 
 /** Answers for exactly one `host[:port]` (Docker Hub is `docker.io`); never for a look-alike. */
 export interface CredentialSource {

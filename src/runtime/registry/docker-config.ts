@@ -1,6 +1,11 @@
 import { BuilderdError } from '../../core/errors.ts';
 import { canonicalHost } from '../../egress/host.ts';
-import { isJsonObject, type JsonObject, type JsonValue, parseStrictJson } from './strict-json.ts';
+import {
+  isJsonObject,
+  type JsonObject,
+  type JsonValue,
+  parseStrictJson,
+} from '../../core/strict-json.ts';
 
 export type Credential =
   | { readonly kind: 'password'; readonly user: string; readonly password: string }

@@ -7,7 +7,7 @@ import {
   type JsonObject,
   type JsonValue,
   parseStrictJson,
-} from './strict-json.ts';
+} from '../../core/strict-json.ts';
 
 export const MAX_DOCUMENT_BYTES = 4 * 1024 * 1024;
 export const MAX_LAYERS = 127;

@@ -8,7 +8,12 @@ import { parseChallenges } from './challenge.ts';
 import type { RegistryEndpoint } from './hosts-config.ts';
 import { parseRetryAfter } from './retry-after.ts';
 import type { RetryBudget } from './retry-budget.ts';
-import { isJsonArray, isJsonObject, type JsonValue, parseStrictJson } from './strict-json.ts';
+import {
+  isJsonArray,
+  isJsonObject,
+  type JsonValue,
+  parseStrictJson,
+} from '../../core/strict-json.ts';
 import type { Timing } from './timing.ts';
 
 export interface TransportDeps {

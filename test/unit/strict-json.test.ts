@@ -6,7 +6,7 @@ import {
   JsonReal,
   type JsonValue,
   parseStrictJson,
-} from '../../src/runtime/registry/strict-json.ts';
+} from '../../src/core/strict-json.ts';
 
 const parse = (text: string): JsonValue => parseStrictJson(Buffer.from(text, 'utf8'), 'a test');
 const refused = { code: 'source.invalid' };

@@ -1,4 +1,4 @@
-import { BuilderdError } from '../../core/errors.ts';
+import { BuilderdError } from './errors.ts';
 
 export type JsonObject = ReadonlyMap<string, JsonValue>;
 /** Numbers written with a fraction or an exponent are kept apart: they are never a size or a count. */
