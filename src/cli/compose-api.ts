@@ -238,7 +238,7 @@ function authOf({ settings }: Config, dialer: Dialer): AuthOptions {
   }));
   return {
     mode: 'tokens',
-    verifyJwt: createJwtVerifier(issuers, { dialer, nowMs: () => Date.now() }),
+    verifyJwt: createJwtVerifier(issuers, { dialer, nowMs: () => performance.now() }),
   };
 }
 

@@ -21,6 +21,9 @@ interface Issuer extends AsyncDisposable {
     options?: { readonly kid?: string; readonly audience?: string; readonly expires?: string },
   ): Promise<string>;
   readonly privateKey: CryptoKey;
+  /** From here on it does not answer, until `release`. */
+  hold(): void;
+  release(): void;
 }
 
 const signal = AbortSignal.timeout(60_000);
@@ -29,8 +32,11 @@ const signal = AbortSignal.timeout(60_000);
 async function startIssuer(settings: Partial<JwtIssuer> = {}): Promise<Issuer> {
   const { publicKey, privateKey } = await generateKeyPair('ES256');
   const asked: string[] = [];
-  const server: Server = createServer((request, response) => {
+  let gate = Promise.withResolvers<void>();
+  gate.resolve();
+  const server: Server = createServer(async (request, response) => {
     asked.push(request.url ?? '');
+    await gate.promise;
     const isKeys = request.url === '/keys';
     const body = isKeys ? made.keys : { issuer: made.issuer, jwks_uri: `${made.issuer}/keys` };
     response.statusCode = body === undefined ? 500 : 200;
@@ -59,7 +65,12 @@ async function startIssuer(settings: Partial<JwtIssuer> = {}): Promise<Issuer> {
         .setSubject('user-1')
         .setExpirationTime(expires)
         .sign(privateKey),
+    hold: () => {
+      gate = Promise.withResolvers();
+    },
+    release: () => gate.resolve(),
     async [Symbol.asyncDispose]() {
+      gate.resolve();
       await dialer[Symbol.asyncDispose]();
       server.closeAllConnections();
       await new Promise((resolve) => server.close(resolve));
@@ -162,6 +173,68 @@ test('an issuer that is away is a typed fault at first, and no harm once its key
   assert.ok(await issuer.verify(token, { signal }));
 });
 
+test('keys of an issuer that is away for more than a day are no longer believed', async () => {
+  await using issuer = await startIssuer();
+  const token = await issuer.sign({ tenant: 'acme' });
+  assert.ok(await issuer.verify(token, { signal }));
+  const { keys } = issuer;
+  issuer.keys = undefined;
+  issuer.clock += 23 * 3_600_000;
+  assert.ok(await issuer.verify(token, { signal }));
+  issuer.clock += 2 * 3_600_000;
+  await assert.rejects(issuer.verify(token, { signal }), { code: 'service.unavailable' });
+  issuer.keys = keys;
+  issuer.clock += 2000;
+  assert.ok(await issuer.verify(token, { signal }));
+});
+
+test('an issuer that fails is not asked by every request', async () => {
+  await using issuer = await startIssuer({});
+  issuer.keys = undefined;
+  const token = await issuer.sign({ tenant: 'acme' });
+  for (let n = 0; n < 10; n += 1) {
+    await assert.rejects(issuer.verify(token, { signal }), { code: 'service.unavailable' });
+  }
+  assert.equal(issuer.asked.filter((url) => url === '/keys').length, 1);
+});
+
+test('a caller that goes away takes the keys of the others not with it', async () => {
+  await using issuer = await startIssuer();
+  issuer.hold();
+  const token = await issuer.sign({ tenant: 'acme' });
+  const leaving = new AbortController();
+  const left = issuer.verify(token, { signal: leaving.signal });
+  const stays = issuer.verify(token, { signal });
+  while (issuer.asked.length === 0) await new Promise(setImmediate);
+  // Older than any pause between two loads: this one still runs, and is joined.
+  issuer.clock += 60_000;
+  const late = issuer.verify(token, { signal });
+  leaving.abort(new Error('left'));
+  await assert.rejects(left, /left/);
+  issuer.release();
+  assert.ok(await stays);
+  assert.ok(await late);
+  assert.equal(issuer.asked.filter((url) => url === '/keys').length, 1);
+});
+
+test('tokens with an unknown key wait for the load that runs already', async () => {
+  await using issuer = await startIssuer();
+  assert.ok(await issuer.verify(await issuer.sign({ tenant: 'acme' }), { signal }));
+  const { keys } = issuer;
+  assert.ok(keys !== undefined && 'keys' in keys && Array.isArray(keys.keys));
+  const rotated: unknown[] = keys.keys.map((key: object) => ({ ...key, kid: 'k2' }));
+  issuer.keys = { keys: rotated };
+  issuer.clock += 31_000;
+  issuer.hold();
+  const token = await issuer.sign({ tenant: 'acme' }, { kid: 'k2' });
+  const first = issuer.verify(token, { signal });
+  while (issuer.asked.length < 3) await new Promise(setImmediate);
+  const second = issuer.verify(token, { signal });
+  issuer.release();
+  assert.ok(await first);
+  assert.ok(await second);
+});
+
 test('keys are only fetched from addresses that the operator allows', async () => {
   await using issuer = await startIssuer();
   await using guarded = createDialer({ allow: parseEgressAllow('') });
@@ -175,10 +248,38 @@ test('keys are only fetched from addresses that the operator allows', async () =
   assert.deepEqual(issuer.asked, []);
 });
 
+test('a subject that cannot be an actor is nobody, and such an issuer stops the start', () => {
+  const settings = { issuer: 'https://id', audience: 'x' };
+  const subjects: [name: string, sub: string, isKnown: boolean][] = [
+    ['256 characters', 's'.repeat(256), true],
+    ['other scripts', 'åsa|日本', true],
+    ['empty', '', false],
+    ['257 characters', 's'.repeat(257), false],
+    ['a line end', 'a\nb', false],
+    ['an escape sequence', '\u001b[2J', false],
+    ['NUL', 'a\0', false],
+    ['a C1 control', 'a\u009b', false],
+    ['half a character', 'a\ud800', false],
+  ];
+  for (const [name, sub, isKnown] of subjects) {
+    const identity = identityOf({ sub, tenant: 'acme' }, settings);
+    assert.equal(identity?.actor, isKnown ? `jwt:https://id/${sub}` : undefined, name);
+    const operator = identityOf({ sub, role: 'admin' }, { ...settings, operatorRoles: ['admin'] });
+    assert.equal(operator?.role, isKnown ? 'operator' : undefined, name);
+  }
+  const dialer = createDialer({ allow: parseEgressAllow('') });
+  for (const issuer of ['https://id/\u001b[2J', `https://id/${'x'.repeat(300)}`]) {
+    assert.throws(
+      () => createJwtVerifier([{ issuer, audience: 'x' }], { dialer, nowMs: () => 0 }),
+      { code: 'config.invalid' },
+    );
+  }
+});
+
 test('identityOf() reads nested and URL-named claims', () => {
   const settings = { issuer: 'https://id', audience: 'x' };
   const tenants = (claim: string, payload: JWTPayload): unknown => {
-    const identity = identityOf(payload, { ...settings, tenantClaim: claim });
+    const identity = identityOf({ sub: 'user-1', ...payload }, { ...settings, tenantClaim: claim });
     return identity === undefined
       ? undefined
       : identity.tenants === 'all'

@@ -1,5 +1,7 @@
 import { createLocalJWKSet, type JSONWebKeySet, type JWTVerifyGetKey } from 'jose';
+import { abortable } from '../../core/abortable.ts';
 import { BuilderdError } from '../../core/errors.ts';
+import { detachedSignal } from '../../core/scope.ts';
 import type { Dialer } from '../../egress/dialer.ts';
 
 const MAX_DOCUMENT_BYTES = 256 * 1024;
@@ -8,26 +10,40 @@ const MAX_KEYS = 100;
 const FRESH_MS = 10 * 60_000;
 /** But no sooner than this: unknown key ids are free to invent. */
 const ASK_AGAIN_MS = 30_000;
+/** Without any keys nobody gets in: asked for again soon, but not by every request. */
+const ASK_FIRST_MS = 1000;
+/** An issuer that is away for longer may have taken a key back long since. */
+const KEPT_MS = 24 * 60 * 60_000;
+const LOAD_LIMIT_MS = 10_000;
 
 export interface JwksOptions {
   readonly issuer: string;
   /** Default: what the issuer's `/.well-known/openid-configuration` names. */
   readonly jwksUrl?: string;
   readonly dialer: Dialer;
+  /** Monotonic. */
   readonly nowMs: () => number;
 }
 
+interface KnownKeys {
+  readonly resolve: JWTVerifyGetKey;
+  readonly ids: ReadonlySet<string>;
+  readonly at: number;
+}
+
 /**
- * The issuer's keys, fetched through the guarded dialer and kept. One fetch at a time; when the
- * issuer is away, the keys known so far stay in use.
+ * The issuer's keys, fetched through the guarded dialer and kept. One fetch at a time, for all who
+ * wait: it does not end with the request that began it. When the issuer is away, the keys known so
+ * far stay in use for a day.
  */
 export class IssuerKeys {
   readonly #options: JwksOptions;
-  #keys:
-    | { readonly resolve: JWTVerifyGetKey; readonly ids: ReadonlySet<string>; readonly at: number }
-    | undefined;
-  #fetch: Promise<void> | undefined;
-  #askedAt = Number.NEGATIVE_INFINITY;
+  #keys: KnownKeys | undefined;
+  #loading: Promise<void> | undefined;
+  /** Of the last load that failed. */
+  #fault: unknown;
+  /** When the last load ended, well or not. */
+  #loadedAt = Number.NEGATIVE_INFINITY;
 
   constructor(options: JwksOptions) {
     this.#options = options;
@@ -35,53 +51,52 @@ export class IssuerKeys {
 
   /** Throws `service.unavailable` when no keys are known and none can be had. */
   async resolver(keyId: string | undefined, signal: AbortSignal): Promise<JWTVerifyGetKey> {
-    const now = this.#options.nowMs();
-    const known = this.#keys;
-    const isStale = known === undefined || now - known.at > FRESH_MS;
+    const known = this.#known();
+    const isFresh = known !== undefined && this.#options.nowMs() - known.at <= FRESH_MS;
     const isMissing = keyId !== undefined && known?.ids.has(keyId) === false;
-    if (
-      (isStale || isMissing) &&
-      now - this.#askedAt > (known === undefined ? 1000 : ASK_AGAIN_MS)
-    ) {
-      await this.#refresh(signal);
-    } else if (this.#fetch !== undefined && known === undefined) {
-      await this.#fetch;
-    }
-    const keys = this.#keys;
-    if (keys === undefined) {
-      throw new BuilderdError(
-        'service.unavailable',
-        'Cannot verify the token: the keys of its issuer are not known yet',
-      );
-    }
-    return keys.resolve;
+    if (!isFresh || isMissing) await abortable(this.#refresh(known), signal);
+    const keys = this.#known();
+    if (keys !== undefined) return keys.resolve;
+    throw new BuilderdError(
+      'service.unavailable',
+      'Cannot verify the token: the keys of its issuer cannot be had',
+      this.#fault === undefined ? {} : { cause: this.#fault },
+    );
   }
 
-  async #refresh(signal: AbortSignal): Promise<void> {
-    this.#fetch ??= this.#load(signal).finally(() => {
-      this.#fetch = undefined;
-    });
+  #known(): KnownKeys | undefined {
+    const isKept = this.#options.nowMs() - (this.#keys?.at ?? 0) <= KEPT_MS;
+    return isKept ? this.#keys : undefined;
+  }
+
+  /** Joins the load that runs, or begins one if the last is long enough ago. Never rejects. */
+  async #refresh(known: KnownKeys | undefined): Promise<void> {
+    const pauseMs = known === undefined ? ASK_FIRST_MS : ASK_AGAIN_MS;
+    const isDue = this.#options.nowMs() - this.#loadedAt > pauseMs;
+    if (this.#loading === undefined && isDue) {
+      this.#loading = this.#load().finally(() => {
+        this.#loading = undefined;
+      });
+    }
+    await this.#loading;
+  }
+
+  async #load(): Promise<void> {
+    const signal = detachedSignal(LOAD_LIMIT_MS);
     try {
-      await this.#fetch;
+      const url = this.#options.jwksUrl ?? (await this.#discover(signal));
+      const set = parseKeySet(await this.#get(new URL(url), signal));
+      this.#keys = {
+        resolve: createLocalJWKSet(set),
+        ids: new Set(set.keys.flatMap(({ kid }) => (typeof kid === 'string' ? [kid] : []))),
+        at: this.#options.nowMs(),
+      };
+      this.#fault = undefined;
     } catch (reason) {
-      if (this.#keys !== undefined) return;
-      throw new BuilderdError(
-        'service.unavailable',
-        'Cannot verify the token: the keys of its issuer cannot be had',
-        { cause: reason },
-      );
+      this.#fault = reason;
+    } finally {
+      this.#loadedAt = this.#options.nowMs();
     }
-  }
-
-  async #load(signal: AbortSignal): Promise<void> {
-    this.#askedAt = this.#options.nowMs();
-    const url = this.#options.jwksUrl ?? (await this.#discover(signal));
-    const set = parseKeySet(await this.#get(new URL(url), signal));
-    this.#keys = {
-      resolve: createLocalJWKSet(set),
-      ids: new Set(set.keys.flatMap(({ kid }) => (typeof kid === 'string' ? [kid] : []))),
-      at: this.#options.nowMs(),
-    };
   }
 
   async #discover(signal: AbortSignal): Promise<string> {

@@ -1,6 +1,7 @@
 import { decodeJwt, decodeProtectedHeader, errors, type JWTPayload, jwtVerify } from 'jose';
-import { isBuilderdError } from '../../core/errors.ts';
+import { BuilderdError, isBuilderdError } from '../../core/errors.ts';
 import { parseTenantName, type TenantName } from '../../core/ids.ts';
+import { isPlainText } from '../../core/plain-text.ts';
 import type { Dialer } from '../../egress/dialer.ts';
 import type { VerifyJwt } from './bearer.ts';
 import { IssuerKeys } from './jwks.ts';
@@ -35,12 +36,24 @@ const ALGORITHMS = [
 ];
 const CLOCK_TOLERANCE_S = 30;
 const MAX_TENANTS = 1000;
+const MAX_SUBJECT = 256;
+const MAX_ISSUER = 256;
 
-/** Verifies tokens of the configured issuers: signature, issuer, audience, times. Never `none` or HMAC. */
+/**
+ * Verifies tokens of the configured issuers: signature, issuer, audience, times. Never `none` or
+ * HMAC. Throws `config.invalid` for an issuer whose name cannot be part of an actor's.
+ */
 export function createJwtVerifier(
   issuers: readonly JwtIssuer[],
   { dialer, nowMs }: { readonly dialer: Dialer; readonly nowMs: () => number },
 ): VerifyJwt {
+  for (const { issuer } of issuers) {
+    if (issuer.length <= MAX_ISSUER && isPlainText(issuer)) continue;
+    throw new BuilderdError(
+      'config.invalid',
+      `Cannot trust the token issuer ${JSON.stringify(issuer.slice(0, 60))}: want a URL of at most ${MAX_ISSUER} characters`,
+    );
+  }
   const known = new Map(
     issuers.map((settings) => [
       settings.issuer,
@@ -88,10 +101,13 @@ function peekAt(token: string): { issuer: string; keyId: string | undefined } | 
   }
 }
 
-/** A token without a usable tenant is nobody, unless it is an operator's. */
+/** A token without a usable subject or tenant is nobody; operators need no tenant. */
 export function identityOf(payload: JWTPayload, settings: JwtIssuer): Identity | undefined {
   const roles = new Set(textsOf(payload, settings.roleClaim ?? 'role'));
-  const actor = `jwt:${settings.issuer}/${payload.sub ?? ''}`.slice(0, 512);
+  const { sub = '' } = payload;
+  // It is part of audit entries and log lines: whoever chooses it must not be able to forge one.
+  if (sub === '' || sub.length > MAX_SUBJECT || !isPlainText(sub)) return undefined;
+  const actor = `jwt:${settings.issuer}/${sub}`;
   if (settings.operatorRoles?.some((role) => roles.has(role))) {
     return { actor, role: 'operator', tenants: 'all' };
   }

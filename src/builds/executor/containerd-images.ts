@@ -5,7 +5,7 @@ import { type Lease, PURPOSE_LABEL } from '../../runtime/leases.ts';
 import { createImageRepository } from '../../runtime/pull/image-repository.ts';
 import type { RegistryDeps } from '../../runtime/registry/registry-client.ts';
 import { openStoreSession } from '../../runtime/store-session.ts';
-import { abortable } from './abortable.ts';
+import { abortable } from '../../core/abortable.ts';
 import type { AttemptImages, AttemptKey, AttemptLease } from './attempt-images.ts';
 
 export interface ContainerdImagesOptions {
