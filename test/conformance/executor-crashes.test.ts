@@ -25,7 +25,7 @@ forEachDatabase((_name, openTestDatabase) => {
 
 function crashTests(openTestDatabase: OpenTestDatabase): void {
   for (const [failpoint, attempts] of CRASHES) {
-    test(`kill -9 at ${failpoint} costs one attempt at most, and the next executor begins at once`, async () => {
+    test(`H16: kill -9 at ${failpoint} costs one attempt at most, and the next executor begins at once`, async () => {
       await using service = await openExecutorService(openTestDatabase);
       const password = 'what nobody may read';
       const secrets = { username: 'me', password };

@@ -72,7 +72,7 @@ forEachDatabase((name, openTestDatabase) => {
     assert.deepEqual(view.overrides, { timeoutSeconds: 900, maxBuildMinutes: 15 });
   });
 
-  test(`${name}: an operator creates and changes tenants, with versions, audit and an event`, async () => {
+  test(`H24 ${name}: an operator creates and changes tenants, with versions, audit and an event`, async () => {
     await using opened = await openTestDatabase();
     const { tenants, events } = testServices(opened.database, {
       newTenants: { tier: 'free', overrides: { maxDailyBuilds: 50 } },
@@ -148,7 +148,7 @@ forEachDatabase((name, openTestDatabase) => {
     );
   });
 
-  test(`${name}: a dry run checks and answers like an update, and writes nothing`, async () => {
+  test(`H17 ${name}: a dry run checks and answers like an update, and writes nothing`, async () => {
     await using opened = await openTestDatabase();
     const services = testServices(opened.database);
     const ref = await services.tenant('acme');

@@ -43,7 +43,7 @@ forEachDatabase((name, openTestDatabase) => {
     );
   });
 
-  test(`processes that start at once on an empty ${name} migrate it once`, async () => {
+  test(`H8: processes that start at once on an empty ${name} migrate it once`, async () => {
     await using opened = await openTestDatabase({ empty: true });
     const processes = Array.from({ length: 3 }, (_, n) =>
       startDatabaseProcess(opened.config, 'open', `p${n}`),
@@ -62,7 +62,7 @@ forEachDatabase((name, openTestDatabase) => {
     assert.deepEqual(await validateSchema(database), []);
   });
 
-  test(`a migration that fails on ${name} leaves nothing behind`, async () => {
+  test(`H9: a migration that fails on ${name} leaves nothing behind`, async () => {
     await using opened = await openTestDatabase();
     const { k } = opened.database;
     const broken: Migration = {
@@ -84,7 +84,7 @@ forEachDatabase((name, openTestDatabase) => {
     ]);
   });
 
-  test(`a ${name} that a newer builderd wrote is refused, with its name`, async () => {
+  test(`H10: a ${name} that a newer builderd wrote is refused, with its name`, async () => {
     await using opened = await openTestDatabase();
     const { config, database } = opened;
     await database.k

@@ -41,7 +41,7 @@ test('an artifact comes whole, with its digest as strong ETag and in RFC 9530 fo
   );
 });
 
-test('HEAD, Range, If-Range and If-None-Match do what RFC 9110 says, over both protocols', async () => {
+test('G14: HEAD, Range, If-Range and If-None-Match do what RFC 9110 says, over both protocols', async () => {
   await using api = await startTestApi();
   const bytes = randomBytes(100_000);
   const { token, path } = await withArtifact(api, bytes);

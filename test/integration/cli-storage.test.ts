@@ -128,7 +128,7 @@ test('df says what each tenant keeps and what the disk has', async () => {
   assert.match(text.stdout, /^acme +2 +11\.7 KiB .* 1 encrypted$/m);
 });
 
-test('gc removes what is due, and --dry-run only says so', async () => {
+test('H15: gc removes what is due, and --dry-run only says so', async () => {
   await using service = await openService();
   const { database, store, tenantId, run } = service;
   const kept = newBuildId();

@@ -142,7 +142,7 @@ describe('executor on containerd', () => {
     assert.deepEqual(await containerd.client.images.listUse(call), []);
   });
 
-  test('kill -9 in the middle of a blob leaves no lease, no ingest and costs one attempt', async () => {
+  test('H16: kill -9 in the middle of a blob leaves no lease, no ingest and costs one attempt', async () => {
     await using service = await openExecutorService(openTestSqlite);
     await using real = openRealParts(containerd.daemon.address, service.directory);
     await using proxy = await startFaultProxy(registry);

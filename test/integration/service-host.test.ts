@@ -114,7 +114,7 @@ test('a service whose standard output nobody reads still serves and ends', async
   }
 });
 
-test('settings that the service user or everybody may write are refused', async () => {
+test('H7: settings that the service user or everybody may write are refused', async () => {
   await using dir = await tempDir();
   const file = path.join(dir.path, 'builderd.env');
   await writeFile(file, 'UNKEY_BUILDERD_PORT=1\n', { mode: 0o640 });

@@ -117,7 +117,7 @@ test('a role that is killed comes back, and the other one goes on', async () => 
   }
 });
 
-test('SIGHUP a hundred times, good and broken files: the last good one is in effect', async () => {
+test('H6: SIGHUP a hundred times, good and broken files: the last good one is in effect', async () => {
   await using service = await RunningService.start();
   const pids = [service.rolePid('api'), service.rolePid('executor')];
   const reads = (): number =>
@@ -160,7 +160,7 @@ test('SIGHUP a hundred times, good and broken files: the last good one is in eff
     assert.equal(line['setting'], 'METRICS_MAX_TENANTS');
 });
 
-test('SIGUSR1 opens no debugger in any process', async () => {
+test('H4: SIGUSR1 opens no debugger in any process', async () => {
   await using service = await RunningService.start();
   const pids = [service.pid, service.rolePid('api'), service.rolePid('executor')];
   for (const pid of pids) process.kill(pid, 'SIGUSR1');

@@ -13,7 +13,7 @@ import { inTime, testServices } from '../fixtures/services.ts';
 
 const CANARY = 'canary7f3a9';
 
-test('no secret is in the database file, in an answer, in an error or in a log', async () => {
+test('H2: no secret is in the database file, in an answer, in an error or in a log', async () => {
   await using opened = await openTestSqlite();
   const { database, config } = opened;
   const services = testServices(database);

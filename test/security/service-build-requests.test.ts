@@ -29,7 +29,7 @@ const HOSTILE = [
 ];
 
 forEachDatabase((name, openTestDatabase) => {
-  test('secrets of a request are in no table, no answer and no fault, and open only for their build', async () => {
+  test('H5: secrets of a request are in no table, no answer and no fault, and open only for their build', async () => {
     await using opened = await openTestDatabase();
     await using harness = serviceOn(opened.database);
     const { service, database, secrets } = harness;
@@ -90,7 +90,7 @@ forEachDatabase((name, openTestDatabase) => {
     );
   });
 
-  test('hostile texts in names, labels, filters and keys are data', async () => {
+  test('H1: hostile texts in names, labels, filters and keys are data', async () => {
     await using opened = await openTestDatabase();
     await using harness = serviceOn(opened.database);
     const { service } = harness;
@@ -245,7 +245,7 @@ test('parseBuildSpec() never shows a value in its fault', () => {
   );
 });
 
-test('1,000 creates of a caller that went away leave no more builds than the queue takes', async () => {
+test('G36: 1,000 creates of a caller that went away leave no more builds than the queue takes', async () => {
   await using opened = await openTestSqlite();
   await using harness = serviceOn(opened.database);
   const { service } = harness;

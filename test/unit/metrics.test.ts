@@ -87,7 +87,7 @@ test('a violation of an unknown tenant is shown as 0 once, then as it is', async
   assert.deepEqual([(await shown(metrics)).get(name), (await shown(metrics)).get(name)], [0, 2]);
 });
 
-test('labels stay few, whatever tenants and images are named', async () => {
+test('G28: labels stay few, whatever tenants and images are named', async () => {
   const metrics = makeMetrics('executor', 3);
   const tenants = Array.from({ length: 500 }, (_, index) => `t${index}`);
   metrics.setActiveBuilds(new Map(tenants.map((tenant) => [tenant, 1])));

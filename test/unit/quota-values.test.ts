@@ -48,7 +48,7 @@ const REFUSED: readonly (readonly [string, unknown])[] = [
   ['maxconcurrentbuilds', 1],
 ];
 
-test('parseQuotaChange() refuses what is not exactly a value of that quota', () => {
+test('H17: parseQuotaChange() refuses what is not exactly a value of that quota', () => {
   for (const [name, value] of REFUSED) {
     const raw: unknown = JSON.parse(`{${JSON.stringify(name)}:${JSON.stringify(value)}}`);
     assert.throws(() => parseQuotaChange(raw), { code: 'api.invalid' }, `${name} ${String(value)}`);

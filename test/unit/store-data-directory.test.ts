@@ -36,7 +36,7 @@ test('prepareDataDirectory() makes a private directory, with its parents, and ag
   });
 });
 
-test('prepareDataDirectory() refuses what others may read, links and files', async () => {
+test('H13: prepareDataDirectory() refuses what others may read, links and files', async () => {
   await inTempDir(async (dir) => {
     const open = path.join(dir, 'open');
     await mkdir(open, { mode: 0o755 });
@@ -58,14 +58,14 @@ test('prepareDataDirectory() refuses what others may read, links and files', asy
   });
 });
 
-test('prepareDataDirectory() ends where no directory can be made', {
+test('H19: prepareDataDirectory() ends where no directory can be made', {
   timeout: 20_000,
 }, async () => {
   await assert.rejects(prepareDataDirectory('/proc/none/deep/data'), { code: 'host.permission' });
   await assert.rejects(prepareDataDirectory('/dev/null/data'), { code: 'host.permission' });
 });
 
-test('prepareDataFile() refuses links, files with two names and files that others may read', async () => {
+test('H13: prepareDataFile() refuses links, files with two names and files that others may read', async () => {
   await inTempDir(async (dir) => {
     const create = { create: true };
     const file = path.join(dir, 'builderd.db');

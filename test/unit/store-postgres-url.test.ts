@@ -100,7 +100,7 @@ test('tlsOptionsFor() means by each sslmode what libpq means', () => {
   });
 });
 
-test('warningsOf() tells of TLS without identity, plain connections and too large pools', () => {
+test('H11 and H12: warningsOf() tells of TLS without identity, plain connections and too large pools', () => {
   const facts = {
     version: '15.1',
     tls: undefined,

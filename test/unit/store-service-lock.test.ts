@@ -31,7 +31,7 @@ async function holdElsewhere(directory: string): Promise<AsyncDisposable & { pid
   };
 }
 
-test('holdServiceLock() lets one process of each role in, and nothing stale stays behind', async () => {
+test('H13 and H23: holdServiceLock() lets one process of each role in, and nothing stale stays behind', async () => {
   const dir = await mkdtemp(path.join(tmpdir(), 'bd-lock-'));
   try {
     const data = path.join(dir, 'data');
