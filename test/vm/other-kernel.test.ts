@@ -10,13 +10,13 @@ test('another kernel, with unified cgroups, builds the same bytes', { timeout: 9
   signal,
 }) => {
   await using debian = await buildDebianDisk({ size: 'min', signal });
-  const script = `mount -t cgroup2 none /sys/fs/cgroup && mount -t tmpfs tmp /tmp && mount -t tmpfs run /run
+  const script = `mount -t cgroup2 none /sys/fs/cgroup && mount -t tmpfs run /run && mkdir /run/tmp
 ${process.execPath} ${GUEST} ${debian.layoutDir} || echo "FAILED: $?"
 echo o >/proc/sysrq-trigger; sleep 60`;
   const { line } = await bootHost({
     init: {
       argv: ['/bin/sh', '-c', script],
-      env: [`PATH=${process.env['PATH'] ?? ''}`, 'HOME=/root'],
+      env: [`PATH=${process.env['PATH'] ?? ''}`, 'HOME=/root', 'TMPDIR=/run/tmp'],
     },
     expect: /^(?:DIGEST|FAILED)/,
     memoryMiB: 4096,
