@@ -5,6 +5,8 @@ import { LogMover } from '../../src/builds/executor/store-log.ts';
 import { LogReader } from '../../src/builds/logs/log-reader.ts';
 import { insertIdempotencyKey } from '../../src/store/builds/idempotency-keys.ts';
 import { deleteBuild } from '../../src/store/builds/delete-build.ts';
+import { newTokenText } from '../../src/store/tokens/token-record.ts';
+import { insertToken } from '../../src/store/tokens/token-rows.ts';
 import { forEachDatabase, silentLog } from '../fixtures/databases.ts';
 import { openExecutorService, QUICK } from '../fixtures/executor-service.ts';
 
@@ -79,7 +81,7 @@ forEachDatabase((_name, openTestDatabase) => {
     assert.equal(await purgeDeleted(deps, soon()), 0);
   });
 
-  test('idempotency keys are kept for their time and then forgotten', async () => {
+  test('idempotency keys and tokens that ended are kept for their time and then forgotten', async () => {
     await using service = await openExecutorService(openTestDatabase);
     const { database, artifacts, images } = service;
     const tenant = await service.tenant('acme');
@@ -93,9 +95,26 @@ forEachDatabase((_name, openTestDatabase) => {
       .set((eb) => ({ created_at: eb('created_at', '-', KEEP.idempotencyKeyMs + 1000) }))
       .where('key', '=', 'old')
       .execute();
+    for (const [name, ageMs] of [
+      ['old', KEEP.tokenMs + 1000],
+      ['new', 1000],
+    ] as const) {
+      const token = { text: newTokenText(), role: 'reader', name, createdBy: 'local' } as const;
+      const { id } = await database.transaction(
+        (tx) => insertToken(tx, { ...token, tenantId: tenant.id }),
+        soon(),
+      );
+      await database.k
+        .updateTable('tokens')
+        .set((eb) => ({ revoked_at: eb('created_at', '-', ageMs) }))
+        .where('id', '=', id)
+        .execute();
+    }
     await forgetOld({ database, artifacts, images, log: silentLog }, KEEP, soon());
     const keys = await database.k.selectFrom('idempotency_keys').select('key').execute();
     assert.deepEqual(keys, [{ key: 'new' }]);
+    const tokens = await database.k.selectFrom('tokens').select('name').execute();
+    assert.deepEqual(tokens, [{ name: 'new' }]);
   });
 
   test('the log of a build that failed moves to its artifacts, and is read from there', async () => {

@@ -113,14 +113,40 @@ function addTokenRoutes(app: ApiApp, tenants: ApiContext['tenants']): void {
       schema: {
         operationId: 'listTokens',
         summary: "The tenant's tokens; for an operator without X-Tenant-ID all of them.",
+        description: 'Those that work come first, newest first. Ended ones go after 30 days.',
         tags,
-        response: { 200: Type.Object({ tokens: Type.Array(Type.Ref('Token#')) }), ...faults },
+        querystring: Type.Object(
+          {
+            limit: Type.Optional(
+              Type.Integer({ minimum: 1, maximum: 500, description: 'Default 500.' }),
+            ),
+            cursor: Type.Optional(
+              Type.String({ maxLength: 100, description: 'nextCursor of the page before.' }),
+            ),
+          },
+          strict,
+        ),
+        response: {
+          200: Type.Object({
+            tokens: Type.Array(Type.Ref('Token#')),
+            nextCursor: Type.Optional(Type.String()),
+          }),
+          ...faults,
+        },
       },
     },
     async (request) => {
       const { tenant } = request.state;
-      const found = await tenants.listTokens(callerOf(request), tenant, request.state.call());
-      return { tokens: found.map(presentToken) };
+      const { limit, cursor } = request.query;
+      const { tokens, nextCursor } = await tenants.listTokens(callerOf(request), tenant, {
+        ...request.state.call(),
+        ...(limit === undefined ? {} : { limit }),
+        ...(cursor === undefined ? {} : { cursor }),
+      });
+      return {
+        tokens: tokens.map(presentToken),
+        ...(nextCursor === undefined ? {} : { nextCursor }),
+      };
     },
   );
   app.post(
@@ -144,7 +170,7 @@ function addTokenRoutes(app: ApiApp, tenants: ApiContext['tenants']): void {
               Type.Integer({
                 minimum: 60,
                 maximum: 315_360_000,
-                description: 'Without it, it does not expire.',
+                description: 'Without it, it ends with the credential that makes it, if that ends.',
               }),
             ),
           },
@@ -185,14 +211,31 @@ function addTokenRoutes(app: ApiApp, tenants: ApiContext['tenants']): void {
       schema: {
         operationId: 'revokeToken',
         summary: 'Revokes a token; it stops to work within five seconds.',
+        description:
+          "Goes on with the tokens that it made, and theirs; of an operator's token only with operators' tokens.",
         tags,
         params: IdParams,
+        querystring: Type.Object(
+          {
+            cascade: Type.Optional(
+              Type.Boolean({
+                description:
+                  "true: also tenants' tokens that an operator's token made; false: this token alone.",
+              }),
+            ),
+          },
+          strict,
+        ),
         response: { 204: Type.Null({ description: 'Revoked.' }), ...faults },
       },
     },
     async (request, reply) => {
       const id = knownForm(request.params.id, 'token');
-      await tenants.revokeToken(callerOf(request), request.state.tenant, id, request.state.call());
+      const { cascade } = request.query;
+      await tenants.revokeToken(callerOf(request), request.state.tenant, id, {
+        ...request.state.call(),
+        ...(cascade === undefined ? {} : { cascade }),
+      });
       return reply.code(204).send(null);
     },
   );

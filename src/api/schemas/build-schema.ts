@@ -93,6 +93,7 @@ const IsolationSchema = Type.Object({
   networkNamespace: Type.String(),
   filesystemNamespace: Type.String(),
   securityContexts: Texts('What held the work.'),
+  cgroupPath: Type.String({ description: 'Path of its cgroup.' }),
 });
 
 export const BuildSchema = Type.Object(

@@ -186,6 +186,7 @@ export const TokenSchema = Type.Object(
     tenant: Type.Optional(Type.String()),
     name: Type.String(),
     createdAt: Time('When it was made.'),
+    createdBy: Type.String({ description: 'Who made it, as in the audit log.' }),
     expiresAt: Type.Optional(Time('When it stops to work.')),
     revokedAt: Type.Optional(Time('When it was revoked.')),
     lastUsedAt: Type.Optional(Time('When it was last seen, roughly.')),

@@ -8,6 +8,7 @@ import type { Database } from '../../store/database.ts';
 import { pruneEvents } from '../../store/events/prune-events.ts';
 import { expireIdempotencyKeys } from '../../store/retention/expire-idempotency-keys.ts';
 import { findDeleted, purgeBuild } from '../../store/retention/purge-builds.ts';
+import { pruneTokens } from '../../store/tokens/prune-tokens.ts';
 import type { AttemptImages } from './attempt-images.ts';
 
 export interface Keep {
@@ -15,6 +16,8 @@ export interface Keep {
   readonly buildDays?: number;
   readonly idempotencyKeyMs: number;
   readonly eventMs: number;
+  /** Tokens that were revoked or have ended. */
+  readonly tokenMs: number;
   /** Bytes that no row names, before they are removed: longer than a build and than a download. */
   readonly unnamedMs: number;
   /** Images in containerd that no build used. */
@@ -25,6 +28,7 @@ const DAY_MS = 86_400_000;
 export const KEEP: Keep = {
   idempotencyKeyMs: DAY_MS,
   eventMs: 30 * DAY_MS,
+  tokenMs: 30 * DAY_MS,
   unnamedMs: DAY_MS,
   imageMs: 7 * DAY_MS,
 };
@@ -54,6 +58,8 @@ export async function forgetOld(
   const keys = await expireIdempotencyKeys(database, { olderThanMs: keep.idempotencyKeyMs });
   const { events } = await pruneEvents(database, { olderThanMs: keep.eventMs });
   if (keys + events > 0) log.info({ count: keys + events }, 'Old keys and events forgotten');
+  const tokens = await pruneTokens(database, { olderThanMs: keep.tokenMs });
+  if (tokens > 0) log.info({ count: tokens }, 'Tokens that ended long ago forgotten');
   const { removed, removedBytes } = await collectGarbage(database, artifacts, {
     graceMs: keep.unnamedMs,
     ...call,

@@ -7,6 +7,8 @@ export interface Caller {
   readonly role: 'operator' | 'tenant' | 'reader';
   /** Names that it may act for; operators may act for all. */
   readonly tenants: 'all' | ReadonlySet<TenantName>;
+  /** When its credential ends: no token that it makes lasts longer. Absent: it does not end. */
+  readonly expiresAt?: number;
   readonly requestId: string;
   /** Address of the peer, behind trusted proxies the one that they name. */
   readonly address: string;

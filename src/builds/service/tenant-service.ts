@@ -141,17 +141,28 @@ export interface TenantService {
     },
     call: Call,
   ): Promise<{ readonly token: TokenView /** Shown once. */; readonly secret: string }>;
+  /** Those that work first. Without a tenant: all, for operators. `limit`: 1 to 500, or 500. */
   listTokens(
     caller: Caller,
     tenant: TenantRef | undefined,
-    call: Call,
-  ): Promise<readonly TokenView[]>;
-  revokeToken(caller: Caller, tenant: TenantRef | undefined, id: string, call: Call): Promise<void>;
+    options: Call & { readonly limit?: number; readonly cursor?: string },
+  ): Promise<{ readonly tokens: readonly TokenView[]; readonly nextCursor?: string }>;
+  /**
+   * With `cascade` also the tokens that it made, and theirs; without `cascade` those too, but of an
+   * operator's token only the operators'. The token itself is revoked before the others, for good;
+   * a repeat goes on with those that are left.
+   */
+  revokeToken(
+    caller: Caller,
+    tenant: TenantRef | undefined,
+    id: string,
+    options: Call & { readonly cascade?: boolean },
+  ): Promise<void>;
   /** The caller that a presented token stands for, or undefined: unknown, revoked or expired. */
   authenticate(
     secret: string,
     call: Call,
-  ): Promise<Pick<Caller, 'actor' | 'role' | 'tenants'> | undefined>;
+  ): Promise<Pick<Caller, 'actor' | 'role' | 'tenants' | 'expiresAt'> | undefined>;
 
   putCredential(
     caller: Caller,

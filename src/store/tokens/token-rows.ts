@@ -21,7 +21,7 @@ export interface NewToken {
   readonly name: string;
   readonly createdBy: string;
   readonly ttlMs?: number;
-  /** Not later than this, whatever `ttlMs` says. */
+  /** When what makes it ends: it ends no later, whatever `ttlMs` says. */
   readonly notAfter?: number;
 }
 
@@ -30,6 +30,12 @@ const LAST_USED_STEP_MS = 60_000;
 export async function insertToken(tx: Db, token: NewToken): Promise<TokenRecord> {
   const id = newId();
   const now = await readNow(tx);
+  if (token.notAfter !== undefined && token.notAfter <= now) {
+    throw new BuilderdError(
+      'api.unauthenticated',
+      'Cannot create a token: the one that was sent has ended',
+    );
+  }
   const ends = [
     ...(token.ttlMs === undefined ? [] : [now + token.ttlMs]),
     ...(token.notAfter === undefined ? [] : [token.notAfter]),
@@ -66,7 +72,7 @@ export async function findLiveToken(
   const row = await selectTokens(db)
     .select(db.now.as('now'))
     .where('tokens.hash', '=', hashToken(text))
-    .where(isLive(db))
+    .where(isLiveToken(db))
     .executeTakeFirst();
   if (row === undefined) return undefined;
   const token = parseTokenRow({ ...row });
@@ -90,7 +96,7 @@ export async function hasLiveOperatorToken(db: Db): Promise<boolean> {
     .select('id')
     .where('tenant_id', 'is', null)
     .where('role', '=', 'operator')
-    .where(isLive(db))
+    .where(isLiveToken(db))
     .limit(1)
     .executeTakeFirst();
   return row !== undefined;
@@ -109,17 +115,35 @@ export async function findToken(
   return row === undefined ? undefined : parseTokenRow({ ...row });
 }
 
-/** Newest first. Without a tenant: all. */
+/** Where a page of `listTokens` begins: after this token, which was alive then or not. */
+export interface TokenPosition {
+  readonly isLive: boolean;
+  readonly id: string;
+}
+
+/** Those that work first, newest first among each. Without a tenant: all. */
 export async function listTokens(
   db: Db,
-  { tenantId, limit }: { readonly tenantId?: TenantId; readonly limit: number },
-): Promise<readonly TokenRecord[]> {
-  const rows = await selectTokens(db)
-    .$if(tenantId !== undefined, (query) => query.where('tokens.tenant_id', '=', tenantId ?? null))
-    .orderBy('tokens.id', 'desc')
-    .limit(limit)
-    .execute();
-  return rows.map((row) => parseTokenRow({ ...row }));
+  {
+    tenantId,
+    after,
+    limit,
+  }: { readonly tenantId?: TenantId; readonly after?: TokenPosition; readonly limit: number },
+): Promise<readonly { readonly token: TokenRecord; readonly isLive: boolean }[]> {
+  const part = async (isLive: boolean, most: number) => {
+    const rows = await selectTokens(db)
+      .$if(tenantId !== undefined, (query) =>
+        query.where('tokens.tenant_id', '=', tenantId ?? null),
+      )
+      .where(isLive ? isLiveToken(db) : sql<boolean>`not (${isLiveToken(db)})`)
+      .$if(after?.isLive === isLive, (query) => query.where('tokens.id', '<', after?.id ?? ''))
+      .orderBy('tokens.id', 'desc')
+      .limit(most)
+      .execute();
+    return rows.map((row) => ({ token: parseTokenRow({ ...row }), isLive }));
+  };
+  const live = after?.isLive === false ? [] : await part(true, limit);
+  return live.length === limit ? live : [...live, ...(await part(false, limit - live.length))];
 }
 
 export async function countLiveTokens(db: Db, tenantId: TenantId): Promise<number> {
@@ -127,38 +151,9 @@ export async function countLiveTokens(db: Db, tenantId: TenantId): Promise<numbe
     .selectFrom('tokens')
     .select((eb) => eb.fn.countAll().as('count'))
     .where('tenant_id', '=', tenantId)
-    .where(isLive(db))
+    .where(isLiveToken(db))
     .executeTakeFirst();
   return readInteger(row?.count, 'count');
-}
-
-/**
- * Revokes a token, and with a tenant's token those that were made with it: whoever stole it must
- * not keep what he made. Gives the ids that were live until now.
- */
-export async function revokeTokens(tx: Db, token: TokenRecord): Promise<readonly string[]> {
-  const revoked: string[] = [];
-  const waiting = [token.id];
-  for (let id = waiting.pop(); id !== undefined; id = waiting.pop()) {
-    const done = await tx.k
-      .updateTable('tokens')
-      .set({ revoked_at: tx.now })
-      .where('id', '=', id)
-      .where('revoked_at', 'is', null)
-      .executeTakeFirst();
-    if (Number(done.numUpdatedRows) > 0) revoked.push(id);
-    if (token.role === 'operator') continue;
-    const children = await tx.k
-      .selectFrom('tokens')
-      .select('id')
-      .where('created_by', '=', `token:${id}`)
-      .where('tenant_id', '=', (eb) =>
-        eb.selectFrom('tokens as parent').select('parent.tenant_id').where('parent.id', '=', id),
-      )
-      .execute();
-    waiting.push(...children.map((child) => child.id));
-  }
-  return revoked;
 }
 
 /**
@@ -166,7 +161,7 @@ export async function revokeTokens(tx: Db, token: TokenRecord): Promise<readonly
  * have been revoked since. A revocation begins with this row, so one of the two waits for the other.
  */
 export async function holdLiveToken(tx: Db, id: string): Promise<TokenRecord | undefined> {
-  const query = tx.k.selectFrom('tokens').select('id').where('id', '=', id).where(isLive(tx));
+  const query = tx.k.selectFrom('tokens').select('id').where('id', '=', id).where(isLiveToken(tx));
   const row = await (tx.dialect === 'postgres' ? query.forUpdate() : query).executeTakeFirst();
   return row === undefined ? undefined : findToken(tx, id);
 }
@@ -179,7 +174,8 @@ export async function noteTokenUse(db: Db, token: TokenRecord): Promise<void> {
     .execute();
 }
 
-function isLive(db: Db): RawBuilder<boolean> {
+/** About a row of `tokens`, under that name. */
+export function isLiveToken(db: Db): RawBuilder<boolean> {
   return sql<boolean>`tokens.revoked_at is null and (tokens.expires_at is null or tokens.expires_at > ${db.now})`;
 }
 

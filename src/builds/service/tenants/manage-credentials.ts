@@ -10,9 +10,9 @@ import {
   listCredentials,
   putCredential,
 } from '../../../store/credentials/credential-rows.ts';
-import { findTenantById } from '../../../store/tenants/find-tenant.ts';
 import type { CredentialInput, TenantService } from '../tenant-service.ts';
 import { requireTenant, requireWriter } from './access.ts';
+import { holdActiveTenant } from './active-tenant.ts';
 import { canonicalCredentialHost } from './credential-host.ts';
 import type { TenantServiceOptions } from './tenant-deps.ts';
 
@@ -30,7 +30,7 @@ export function manageCredentials({ database, secrets }: TenantServiceOptions): 
       const { kind, host, secret } = parseCredential(input);
       return database.transaction(
         async (tx) => {
-          await findTenantById(tx, tenant.id, { lock: true });
+          await holdActiveTenant(tx, caller, tenant, 'store a credential');
           const { credential, replaced } = await putCredential(
             tx,
             secrets,
@@ -47,6 +47,7 @@ export function manageCredentials({ database, secrets }: TenantServiceOptions): 
             tenantId: tenant.id,
             action: replaced ? 'credential.replace' : 'credential.create',
             target: credential.id,
+            ...(replaced ? { oldValue: { kind, host } } : {}),
             newValue: { kind, host, fields: Object.keys(secret) },
           });
           return credential;

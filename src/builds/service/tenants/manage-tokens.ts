@@ -1,7 +1,7 @@
 import { BuilderdError } from '../../../core/errors.ts';
 import { isUuid } from '../../../core/ids.ts';
 import { writeAudit } from '../../../store/audit/write-audit.ts';
-import type { Db } from '../../../store/database.ts';
+import type { Database, Db } from '../../../store/database.ts';
 import {
   isTokenText,
   newTokenText,
@@ -15,18 +15,22 @@ import {
   holdLiveToken,
   insertToken,
   listTokens,
-  revokeTokens,
   noteTokenUse,
+  type TokenPosition,
 } from '../../../store/tokens/token-rows.ts';
+import { revokeMade, revokeToken } from '../../../store/tokens/revoke-tokens.ts';
 import type { Caller, TenantRef } from '../caller.ts';
 import type { TenantService, TokenView } from '../tenant-service.ts';
 import { requireOperator, requireTenant, requireWriter } from './access.ts';
+import { holdActiveTenant } from './active-tenant.ts';
 import type { TenantServiceOptions } from './tenant-deps.ts';
 
 type Part = Pick<TenantService, 'createToken' | 'listTokens' | 'revokeToken' | 'authenticate'>;
 
 const MAX_LIVE_TOKENS = 1000;
-const MAX_LISTED = 5000;
+const MAX_LISTED = 500;
+/** Tokens that one transaction revokes: others wait for its locks. */
+const REVOKED_AT_ONCE = 200;
 const MAX_TTL_SECONDS = 10 * 365 * 24 * 3600;
 const NAME = /^[^\u0000-\u001f\u007f]{1,200}$/u;
 
@@ -39,6 +43,8 @@ export function manageTokens({ database, log }: TenantServiceOptions): Part {
       const token = await database.transaction(
         async (tx) => {
           const { tenant } = wish;
+          // Its lock makes the count hold.
+          if (tenant !== undefined) await holdActiveTenant(tx, caller, tenant, 'create a token');
           if (tenant !== undefined && (await countLiveTokens(tx, tenant.id)) >= MAX_LIVE_TOKENS) {
             throw new BuilderdError(
               'api.conflict',
@@ -68,20 +74,34 @@ export function manageTokens({ database, log }: TenantServiceOptions): Part {
       return { token, secret: text };
     },
 
-    async listTokens(caller, tenant) {
+    async listTokens(caller, tenant, { limit = MAX_LISTED, cursor }) {
       if (tenant === undefined) requireOperator(caller, 'list all tokens');
       else requireTenant(caller, tenant, 'list tokens');
-      const scope = tenant === undefined ? {} : { tenantId: tenant.id };
-      return listTokens(database, { ...scope, limit: MAX_LISTED });
+      if (!Number.isSafeInteger(limit) || limit < 1 || limit > MAX_LISTED) {
+        throw new BuilderdError('api.invalid', `Cannot list tokens: want 1 to ${MAX_LISTED}`);
+      }
+      const found = await listTokens(database, {
+        limit: limit + 1,
+        ...(tenant === undefined ? {} : { tenantId: tenant.id }),
+        ...(cursor === undefined ? {} : { after: parseCursor(cursor) }),
+      });
+      const page = found.slice(0, limit);
+      const last = found.length > limit ? page.at(-1) : undefined;
+      return {
+        tokens: page.map(({ token }) => token),
+        ...(last === undefined
+          ? {}
+          : { nextCursor: formatCursor({ isLive: last.isLive, id: last.token.id }) }),
+      };
     },
 
-    async revokeToken(caller, tenant, id, { signal }) {
+    async revokeToken(caller, tenant, id, { cascade, signal }) {
       requireWriter(caller, 'revoke a token');
       if (tenant === undefined) requireOperator(caller, "revoke any tenant's token");
       else requireTenant(caller, tenant, 'revoke a token');
-      await database.transaction(
+      const scope = tenant === undefined ? {} : { tenantId: tenant.id };
+      const { role } = await database.transaction(
         async (tx) => {
-          const scope = tenant === undefined ? {} : { tenantId: tenant.id };
           const token = isUuid(id) ? await findToken(tx, id, scope) : undefined;
           if (token === undefined) {
             throw new BuilderdError(
@@ -89,17 +109,25 @@ export function manageTokens({ database, log }: TenantServiceOptions): Part {
               'Cannot find the token: there is none with this id',
             );
           }
-          for (const revoked of await revokeTokens(tx, token)) {
-            await writeAudit(tx, caller, {
-              ...scope,
-              action: 'token.revoke',
-              target: revoked,
-              oldValue: revoked === token.id ? auditedOf(token) : { createdWith: token.id },
-            });
-          }
+          const revoked = await revokeToken(tx, token.id);
+          if (revoked === undefined) return token;
+          const { tenantId } = revoked;
+          await writeAudit(tx, caller, {
+            ...(tenantId === undefined ? {} : { tenantId }),
+            action: 'token.revoke',
+            target: token.id,
+            oldValue: auditedOf(token),
+            newValue: { revoked: true, ...(cascade === undefined ? {} : { cascade }) },
+          });
+          return token;
         },
         { signal },
       );
+      if (cascade === false) return;
+      const which = role !== 'operator' || cascade === true ? 'all' : 'operators';
+      for (let left = true; left; ) {
+        left = (await revokeSome(database, caller, { id, which, signal })) > 0;
+      }
     },
 
     async authenticate(secret) {
@@ -117,7 +145,12 @@ export function manageTokens({ database, log }: TenantServiceOptions): Part {
       const tenants = tenantsOf(token);
       return tenants === undefined
         ? undefined
-        : { actor: `token:${token.id}`, role: token.role, tenants };
+        : {
+            actor: `token:${token.id}`,
+            role: token.role,
+            tenants,
+            ...(token.expiresAt === undefined ? {} : { expiresAt: token.expiresAt }),
+          };
     },
   };
 }
@@ -153,15 +186,59 @@ function parseTokenWish(
   return { role, name, tenant, ...ttl };
 }
 
-/** A token that ends cannot make one that lasts longer; one that was revoked makes none. */
+/** What ends cannot make a token that lasts longer; a token that was revoked makes none. */
 async function endOfParent(tx: Db, caller: Caller): Promise<number | undefined> {
-  if (!caller.actor.startsWith('token:')) return undefined;
+  // Of another credential, such as a JWT, only the caller tells.
+  if (!caller.actor.startsWith('token:')) return caller.expiresAt;
   const parent = await holdLiveToken(tx, caller.actor.slice('token:'.length));
   if (parent !== undefined) return parent.expiresAt;
   throw new BuilderdError(
     'api.unauthenticated',
     'Cannot create a token: the one that was sent is revoked or has ended',
   );
+}
+
+/** Gives how many were revoked of those that the token made. */
+async function revokeSome(
+  database: Database,
+  caller: Caller,
+  {
+    id,
+    which,
+    signal,
+  }: {
+    readonly id: string;
+    readonly which: 'operators' | 'all';
+    readonly signal: AbortSignal;
+  },
+): Promise<number> {
+  return database.transaction(
+    async (tx) => {
+      const revoked = await revokeMade(tx, id, { which, limit: REVOKED_AT_ONCE });
+      for (const { id: target, tenantId } of revoked) {
+        await writeAudit(tx, caller, {
+          ...(tenantId === undefined ? {} : { tenantId }),
+          action: 'token.revoke',
+          target,
+          oldValue: { madeWith: id },
+          newValue: { revoked: true },
+        });
+      }
+      return revoked.length;
+    },
+    { signal },
+  );
+}
+
+function formatCursor({ isLive, id }: TokenPosition): string {
+  return `${isLive ? 'live' : 'ended'}.${id}`;
+}
+
+/** It names a place in the caller's own list: a forged one shows nothing else. */
+function parseCursor(text: string): TokenPosition {
+  const [, kind, id = ''] = /^(live|ended)\.(.+)$/.exec(text) ?? [];
+  if (isUuid(id)) return { isLive: kind === 'live', id };
+  throw new BuilderdError('api.invalid', 'Cannot list tokens from this cursor');
 }
 
 function auditedOf({ prefix, role, name, expiresAt }: TokenRecord): object {
