@@ -7,6 +7,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "filter.h"
 #include "note.h"
 #include "privileges.h"
 
@@ -29,6 +30,7 @@ void become_worker(const launch_options *o) {
   /* As root: the id of the slot may have its quota of keys filled by an earlier worker. */
   leave_keyring();
   drop_privileges(o->worker_id);
+  filter_system_calls();
   execve(o->program[0], o->program + 1, o->environment);
   fail_step("execve", 0);
 }

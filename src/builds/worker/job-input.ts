@@ -34,6 +34,7 @@ export function encodeInput(
       ext4: uuid === undefined ? ext4 : { ...ext4, uuidHex: uuid.toString('hex') },
       guestFiles: job.guestFiles,
       devices: job.devices,
+      ...(job.filter === undefined ? {} : { filter: job.filter }),
       ...(job.sourceDateEpoch === undefined ? {} : { sourceDateEpoch: job.sourceDateEpoch }),
       configBytes: config.length,
       ...(guestInit === undefined ? {} : { guestInitBytes: guestInit.length }),

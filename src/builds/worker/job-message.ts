@@ -1,5 +1,6 @@
 import { readSync } from 'node:fs';
 import { BuilderdError } from '../../core/errors.ts';
+import type { FilterSpec } from '../../rootfs/filter/filter-spec.ts';
 import type { ConversionLimits } from '../../rootfs/layer/layer-source.ts';
 import type { ConversionSpec, ImageToConvert } from '../convert-build.ts';
 import type { Format } from '../request.ts';
@@ -23,6 +24,7 @@ export interface JobMessage {
   readonly ext4: Omit<ConversionSpec['ext4'], 'uuid'> & { readonly uuidHex?: string };
   readonly guestFiles: boolean;
   readonly devices: ConversionSpec['devices'];
+  readonly filter?: FilterSpec;
   readonly sourceDateEpoch?: number;
   readonly configBytes: number;
   readonly guestInitBytes?: number;

@@ -24,5 +24,6 @@ export function privilegesLeft(status: string): string[] {
     if (!/^0+$/.test(fields.get(name) ?? '')) left.push(`${name} is not empty`);
   }
   if (fields.get('NoNewPrivs') !== '1') left.push('it may gain privileges');
+  if (fields.get('Seccomp') !== '2') left.push('no filter holds its system calls');
   return left;
 }

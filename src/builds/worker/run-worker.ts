@@ -64,6 +64,7 @@ function specOf({ message, config, guestInit }: JobParts): ConversionSpec {
     ext4: uuidHex === undefined ? ext4 : { ...ext4, uuid: Buffer.from(uuidHex, 'hex') },
     guestFiles: message.guestFiles,
     devices: message.devices,
+    ...(message.filter === undefined ? {} : { filter: message.filter }),
     startedAt: new Date(message.startedAt),
     ...(message.sourceDateEpoch === undefined ? {} : { sourceDateEpoch: message.sourceDateEpoch }),
     ...(guestInit === undefined ? {} : { guestInit }),

@@ -135,7 +135,14 @@ function describeIsolation(
       sandboxId: newId(),
       networkNamespace: `net:[${start?.networkNamespace ?? 0}]`,
       filesystemNamespace: `mnt:[${start?.mountNamespace ?? 0}]`,
-      securityContexts: [`uid=${id}`, 'no_new_privs', 'capabilities=none', 'network=none'],
+      // Each is a step that the launcher does not go past, and that the worker looks at again.
+      securityContexts: [
+        `uid=${id}`,
+        'no_new_privs',
+        'capabilities=none',
+        'network=none',
+        'seccomp=filter',
+      ],
       cgroupPath: cgroup?.path ?? '',
     },
     charged: cgroup !== undefined,
