@@ -1,7 +1,7 @@
-import { readFile } from 'node:fs/promises';
+import { readFile, stat } from 'node:fs/promises';
 import path from 'node:path';
 import { loadAddon } from '../../native/addon.ts';
-import { BuilderdError, messageOf } from '../core/errors.ts';
+import { BuilderdError, errnoOf, messageOf } from '../core/errors.ts';
 import type { Log } from '../core/log.ts';
 import type { ArtifactStore } from '../store/artifacts/artifact-store.ts';
 import { blobIndex } from '../store/artifacts/blob-rows.ts';
@@ -44,11 +44,27 @@ export async function openArtifacts(options: OpenArtifactsOptions): Promise<Arti
       onCleanupFault: (err) => log.warn({ err, step: 'upload' }, 'Cannot take an upload back'),
     });
   }
+  const { ROOTFS_OUTPUT_DIR: directory } = settings;
+  if (readOnly) await requireDirectory(directory);
   return await openLocalStore({
     ...common,
-    directory: settings.ROOTFS_OUTPUT_DIR,
+    directory,
     ...(serviceGid === undefined ? {} : { owner: { userId: 0, groupId: serviceGid } }),
   });
+}
+
+/** A command that only looks makes nothing: where the service never ran there is nothing to see. */
+async function requireDirectory(directory: string): Promise<void> {
+  try {
+    await stat(directory);
+  } catch (reason) {
+    if (errnoOf(reason) !== 'ENOENT') return;
+    throw new BuilderdError(
+      'config.invalid',
+      `Cannot open ${JSON.stringify(directory)}, UNKEY_BUILDERD_ROOTFS_OUTPUT_DIR: there is none yet; builderd serve makes it`,
+      { cause: reason },
+    );
+  }
 }
 
 async function s3Config(settings: Settings): Promise<S3Config> {

@@ -1,5 +1,5 @@
 import { constants } from 'node:fs';
-import { chown, lstat, mkdir, open } from 'node:fs/promises';
+import { chown, lstat, mkdir, open, readdir } from 'node:fs/promises';
 import path from 'node:path';
 import { BuilderdError, errnoOf, messageOf } from '../../core/errors.ts';
 import type { Settings } from '../config.ts';
@@ -36,8 +36,8 @@ export function servicePlaces(settings: Settings): Place[] {
 }
 
 /**
- * Makes what is missing and gives each directory the owner and mode that it needs. Nothing inside
- * is touched. Throws `config.invalid` for a place that is no directory of its own.
+ * Makes what is missing and gives each directory the owner and mode that it needs. Of what is inside
+ * only the database's files are touched, when root made them before the service ever ran. Throws `config.invalid` for a place that is no directory of its own.
  */
 export async function prepareDirectories(
   settings: Settings,
@@ -95,11 +95,31 @@ async function prepare(place: Place, identity: Identity | undefined): Promise<vo
       if (stat.uid !== process.getuid?.()) throw notOurs(place, 'it belongs to another user');
     } else {
       const uid = owner === 'service' ? identity.uid : 0;
+      if (owner === 'service' && stat.uid === 0) await handOver(directory, stat.mode, identity);
       if (stat.uid !== uid || stat.gid !== identity.gid) await handle.chown(uid, identity.gid);
     }
     if ((stat.mode & 0o7777) !== mode) await handle.chmod(mode);
   } finally {
     await handle.close();
+  }
+}
+
+/**
+ * `builderd migrate` may have run as root in a directory of root's: the service user must be able to
+ * open what it left. Nobody else could put anything there, or it is not touched.
+ */
+async function handOver(directory: string, mode: number, { uid, gid }: Identity): Promise<void> {
+  if ((mode & 0o022) !== 0) return;
+  const { O_NOFOLLOW, O_NONBLOCK, O_RDONLY } = constants;
+  for (const entry of await readdir(directory, { withFileTypes: true })) {
+    if (!entry.isFile()) continue;
+    const handle = await open(path.join(directory, entry.name), O_RDONLY | O_NOFOLLOW | O_NONBLOCK);
+    try {
+      const stat = await handle.stat();
+      if (stat.isFile() && stat.uid === 0 && stat.nlink === 1) await handle.chown(uid, gid);
+    } finally {
+      await handle.close();
+    }
   }
 }
 
