@@ -30,7 +30,7 @@ export interface ApiLimits {
   /** Artifacts that one process sends at once. An S3 store has 16 connections for them. */
   readonly downloads: number;
   readonly downloadsPerTenant: number;
-  /** Requests without a credential, by address. */
+  /** Requests that no tenant is charged for, by address: without a right credential, or refused. */
   readonly addressRequestsPerMinute: number;
   readonly addressBurst: number;
   /** Refused credentials, by address. */

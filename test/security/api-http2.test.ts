@@ -159,3 +159,28 @@ test('G8: bodies that drip and streams that are not read end on HTTP/2 too', asy
     session.destroy();
   }
 });
+
+test('a session without streams ends, however many frames it sends; one that is followed stays', async () => {
+  await using api = await startTestApi({ limits: { idleMs: 300 } });
+  const { token } = await api.tenant('acme');
+  const id = await api.build(token);
+  const following = await openSession(api.url);
+  const followed = following.request({
+    ':path': `/v1/builds/${id}/logs`,
+    authorization: `Bearer ${token}`,
+    accept: 'text/event-stream',
+  });
+  await once(followed, 'response');
+  const idle = await openSession(api.url);
+  const timer = setInterval(() => {
+    if (!idle.destroyed) idle.ping(() => undefined);
+  }, 50);
+  try {
+    await once(idle, 'close', { signal: AbortSignal.timeout(30_000) });
+    assert.equal(following.destroyed, false);
+    assert.equal(followed.closed, false);
+  } finally {
+    clearInterval(timer);
+    following.destroy();
+  }
+});

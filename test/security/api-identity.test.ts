@@ -1,7 +1,13 @@
 import assert from 'node:assert/strict';
+import { once } from 'node:events';
 import { test } from 'node:test';
+import { rpcExtension } from '../../src/api/rpc/rpc-extension.ts';
 import { newId } from '../../src/core/ids.ts';
-import { type ApiHarness, startTestApi } from '../fixtures/api.ts';
+import { type ApiFetch, type ApiHarness, startTestApi } from '../fixtures/api.ts';
+import { OPERATOR } from '../fixtures/callers.ts';
+import { silentLog } from '../fixtures/databases.ts';
+import { dialRaw } from '../fixtures/raw-http.ts';
+import { inTime } from '../fixtures/services.ts';
 
 /** Every route that is about one tenant or one of its things. */
 const TENANT_ROUTES: [method: string, path: (id: string) => string][] = [
@@ -188,6 +194,84 @@ test('G25: tokens are not taken from URLs, guesses are counted, and known tokens
     assert.match(answer.headers.get('www-authenticate') ?? '', /^Bearer/);
   }
   assert.ok(!JSON.stringify(api.logged).includes(token));
+});
+
+test('G25: refusals cost the address that has no right to be here, and health answers it still', async () => {
+  const refused: [name: string, path: string, options: ApiFetch, status: number][] = [
+    ['no token', '/v1/builds', {}, 401],
+    ['no Bearer', '/v1/builds', { headers: { authorization: 'Basic dTpw' } }, 401],
+    ['a token in the URL', '/v1/builds?token=x', {}, 400],
+    ['a wrong token', '/v1/builds', { token: 'bld_wrong' }, 401],
+    ['a route of an RPC', '/builder.v1.BuilderService/GetBuild', { method: 'POST', json: {} }, 401],
+  ];
+  for (const [name, path, options, status] of refused) {
+    await using api = await startTestApi({
+      limits: { addressBurst: 3, addressRequestsPerMinute: 1 },
+      extensions: [rpcExtension(silentLog)],
+    });
+    const statuses = [];
+    for (let n = 0; n < 5; n += 1) statuses.push((await api.fetch(path, options)).status);
+    assert.deepEqual(statuses, [status, status, status, 429, 429], name);
+    assert.equal((await api.fetch('/health')).status, 200, name);
+    const { token } = await api.tenant('acme');
+    assert.equal((await api.fetch('/v1/builds', { token })).status, 200, name);
+  }
+});
+
+test('G25: a token that may not do this costs its address, not nothing', async () => {
+  await using api = await startTestApi({
+    limits: { addressBurst: 2, addressRequestsPerMinute: 1 },
+  });
+  const { token } = await api.tenant('readers', 'reader');
+  const statuses = [];
+  for (let n = 0; n < 4; n += 1) {
+    statuses.push((await send(api, 'POST', '/v1/builds', token)).status);
+  }
+  assert.deepEqual(statuses, [403, 403, 429, 429]);
+});
+
+test('G25: guesses that come all at once are not tried all at once', async () => {
+  let tried = 0;
+  await using api = await startTestApi({
+    limits: { failureBurst: 5, failuresPerMinute: 1, addressBurst: 1000 },
+    auth: {
+      mode: 'tokens',
+      verifyJwt: async () => {
+        tried += 1;
+        await new Promise((resolve) => setTimeout(resolve, 100));
+        return undefined;
+      },
+    },
+  });
+  const answers = await Promise.all(
+    Array.from({ length: 60 }, (_, n) => api.fetch('/v1/builds', { token: `a.b.${n}` })),
+  );
+  assert.equal(tried, 5);
+  const statuses = answers.map(({ status }) => status).sort((one, two) => one - two);
+  assert.deepEqual(statuses, [...Array<number>(5).fill(401), ...Array<number>(55).fill(429)]);
+});
+
+test('G8: an RPC without a right or a request left is answered before its body has come', async () => {
+  await using api = await startTestApi({ extensions: [rpcExtension(silentLog)] });
+  const tenant = await api.harness.tenant('acme', { requestsPerMinute: 1, requestBurst: 1 });
+  const { secret: token } = await api.services.tenants.createToken(
+    OPERATOR,
+    { role: 'tenant', name: 'tests', tenant },
+    inTime(),
+  );
+  const head = (authorization: string): string =>
+    'POST /builder.v1.BuilderService/CreateBuild HTTP/1.1\r\nHost: a\r\n' +
+    `Content-Type: application/json\r\nContent-Length: 1000\r\n${authorization}\r\n{`;
+  const statusOf = async (authorization: string): Promise<number> => {
+    using connection = await dialRaw(api.port);
+    connection.socket.write(head(authorization));
+    const limit = { signal: AbortSignal.timeout(20_000) };
+    while (!connection.bytes().includes('\r\n')) await once(connection.socket, 'data', limit);
+    return Number(connection.bytes().split(' ', 2)[1]);
+  };
+  assert.equal(await statusOf(''), 401);
+  assert.equal((await api.fetch('/v1/builds', { token })).status, 200);
+  assert.equal(await statusOf(`Authorization: Bearer ${token}\r\n`), 429);
 });
 
 test('G29: X-Forwarded-For counts only from a trusted proxy', async () => {

@@ -6,8 +6,9 @@ export type Access = 'public' | 'read' | 'write' | 'operator';
 
 /**
  * Which tenant a request acts for. `required`: the one of X-Tenant-ID or of the credential;
- * `optional`: operators may name none; `deferred`: the handler calls `enterTenant` itself, with a
- * name out of its message; `none`: the route is about no tenant.
+ * `optional`: operators may name none; `deferred`: the handler calls `enterTenant` itself, with the
+ * name in its message (who may act for one only, or names it in X-Tenant-ID, has paid before the
+ * body is read; others pay by address); `none`: the route is about no tenant.
  */
 export type TenantNeed = 'required' | 'optional' | 'deferred' | 'none';
 

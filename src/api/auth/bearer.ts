@@ -1,9 +1,12 @@
 import type { TenantService } from '../../builds/service/tenant-service.ts';
+import { abortable } from '../../core/abortable.ts';
 import { BuilderdError } from '../../core/errors.ts';
+import { detachedSignal } from '../../core/scope.ts';
 import type { AddressLimits } from './address-limits.ts';
 import type { Identity, TokenCache } from './token-cache.ts';
 
 const MAX_TOKEN_CHARS = 8192;
+const VERIFY_LIMIT_MS = 30_000;
 const JWT = /^[\w-]+\.[\w-]+\.[\w-]+$/;
 
 /** Verifies a JSON Web Token; undefined when it is not valid. Throws when its keys cannot be had. */
@@ -39,14 +42,17 @@ export async function identify(
   const token = parseBearer(header);
   const known = cache.find(token);
   if (known !== undefined) return known;
-  addresses.checkGuesses(address);
-  const identity = await cache.verify(token, () =>
+  // All requests with this token share one look at it: it must not end with the first of them.
+  const call = { signal: detachedSignal(VERIFY_LIMIT_MS) };
+  const check = (): Promise<Identity | undefined> =>
     verifyJwt !== undefined && JWT.test(token)
-      ? verifyJwt(token, { signal })
-      : tenants.authenticate(token, { signal }),
+      ? verifyJwt(token, call)
+      : tenants.authenticate(token, call);
+  const identity = await abortable(
+    cache.verify(token, () => addresses.guess(address, check, call)),
+    signal,
   );
   if (identity !== undefined) return identity;
-  addresses.countGuess(address);
   throw new BuilderdError(
     'api.unauthenticated',
     'Cannot answer the request: its token is unknown, revoked or expired',

@@ -38,33 +38,48 @@ export class Gate {
       if (guard?.unmetered !== true) this.#options.addresses.enter(request.ip);
       return;
     }
+    try {
+      await this.#enter(request, guard);
+    } catch (reason) {
+      // No tenant answers for what is refused here: its address does, whatever was wrong.
+      if (isCallersFault(reason)) this.#options.addresses.enter(request.ip);
+      throw reason;
+    }
+  }
+
+  async #enter(request: FastifyRequest, guard: RouteAccess): Promise<void> {
     const caller = await this.#callerOf(request);
     request.state.caller = caller;
     refuseRole(caller, guard.access);
     const named = tenantHeader(request);
-    if (guard.tenant === 'deferred') return;
     const isNamed = caller.tenants !== 'all' || named !== undefined;
-    if (guard.tenant === 'required' || (guard.tenant === 'optional' && isNamed)) {
+    const isKnown = named !== undefined || (caller.tenants !== 'all' && caller.tenants.size === 1);
+    if (
+      guard.tenant === 'required' ||
+      (guard.tenant === 'optional' && isNamed) ||
+      (guard.tenant === 'deferred' && isKnown)
+    ) {
       await this.#admit(request, caller, named);
     } else {
-      // Still metered: an operator's script may not flood us either.
+      // Still metered, and before a body is read: an operator's script may not flood us either.
       this.#options.addresses.enter(request.ip);
     }
   }
 
   /** For routes whose tenant is named in the message. */
   async enterTenant(request: FastifyRequest, named: TenantName | undefined): Promise<TenantRef> {
-    const { caller } = request.state;
+    const { caller, tenant } = request.state;
     if (caller === undefined)
       throw new BuilderdError('internal', 'Cannot enter a tenant: the route is public');
-    const header = tenantHeader(request);
-    if (header !== undefined && named !== undefined && header !== named) {
-      throw new BuilderdError(
-        'api.forbidden',
-        'Cannot act for this tenant: X-Tenant-ID names another',
-      );
-    }
-    return this.#admit(request, caller, named ?? header);
+    if (tenant === undefined) return this.#admit(request, caller, named);
+    // Entered before the body was read, and paid for.
+    if (named === undefined || named === tenant.name) return tenant;
+    throw new BuilderdError(
+      'api.forbidden',
+      tenantHeader(request) === undefined
+        ? 'Cannot act for this tenant: the token is for another'
+        : 'Cannot act for this tenant: X-Tenant-ID names another',
+    );
   }
 
   async #callerOf(request: FastifyRequest): Promise<Caller> {
@@ -114,6 +129,12 @@ export class Gate {
     request.state.tenant = tenant;
     return tenant;
   }
+}
+
+/** Not ours, and not the refusal of a tenant or address that sent too much: that one is free. */
+function isCallersFault(reason: unknown): boolean {
+  if (!(reason instanceof BuilderdError) || reason.code === 'api.too_many') return false;
+  return reason.entry.fault === 'user';
 }
 
 function refuseRole({ role }: Caller, access: RouteAccess['access']): void {

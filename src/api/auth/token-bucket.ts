@@ -39,10 +39,10 @@ export class TokenBuckets {
     return stateOf(level, size, taken);
   }
 
-  /** As `take`, but takes nothing. */
-  look(key: string, size: BucketSize): BucketState {
+  /** Undoes one `take`. */
+  giveBack(key: string, size: BucketSize): void {
     const level = this.#levelOf(key, size);
-    return stateOf(level, size, level.tokens >= 1);
+    level.tokens = Math.min(size.burst, level.tokens + 1);
   }
 
   #levelOf(key: string, { perMinute, burst }: BucketSize): Level {

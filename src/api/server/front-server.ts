@@ -17,6 +17,7 @@ import { TLSSocket } from 'node:tls';
 import type { ApiLimits } from '../api-limits.ts';
 import { answerOn } from './parser-faults.ts';
 import { protocolOf } from './preface.ts';
+import { capByNetwork } from './socket-share.ts';
 import { type TlsSettings, tlsContextOptions } from './tls-settings.ts';
 
 export type RequestListener = (request: IncomingMessage, response: ServerResponse) => void;
@@ -91,7 +92,7 @@ export function createFrontServer(
   const http2 = createSessions(listener, limits, sessions);
   const waiting = new Set<Socket>();
 
-  const admitted = capByAddress(limits.socketsPerAddress, isProxy);
+  const admitted = capByNetwork(limits.socketsPerAddress, isProxy);
   if (secure === undefined) {
     const serveHttp1 = takeListener(server, 'connection');
     server.on('connection', (socket: Socket) => {
@@ -157,24 +158,39 @@ function createSessions(
   http2.on('session', (session: ServerHttp2Session) => {
     sessions.add(session);
     session.once('close', () => sessions.delete(session));
-    let open = 0;
-    session.on('stream', (stream: ServerHttp2Stream) => {
-      open += 1;
-      stream.once('close', () => {
-        open -= 1;
-      });
-      closeWhenStalled(stream, limits.stalledMs);
-    });
-    session.setTimeout(limits.idleMs);
-    session.on('timeout', () => {
-      if (open === 0) session.close();
-      else session.ping(() => undefined);
-      session.setTimeout(limits.idleMs);
-    });
+    endWhenIdle(session, limits);
   });
   // A peer that breaks the protocol ends its own session; its streams report to their requests.
   http2.on('sessionError', (_fault: Error, session: ServerHttp2Session) => session.destroy());
   return http2;
+}
+
+/**
+ * Ends a session that had no stream for the idle time, whatever frames it sends meanwhile: as on
+ * HTTP/1.1, only requests keep a connection. One with streams is asked now and then if it is there.
+ */
+function endWhenIdle(session: ServerHttp2Session, limits: ApiLimits): void {
+  let open = 0;
+  let idle: NodeJS.Timeout | undefined;
+  const startIdle = (): void => {
+    if (!session.destroyed) idle = setTimeout(() => session.close(), limits.idleMs).unref();
+  };
+  startIdle();
+  session.on('stream', (stream: ServerHttp2Stream) => {
+    clearTimeout(idle);
+    open += 1;
+    stream.once('close', () => {
+      open -= 1;
+      if (open === 0) startIdle();
+    });
+    closeWhenStalled(stream, limits.stalledMs);
+  });
+  session.once('close', () => clearTimeout(idle));
+  session.setTimeout(limits.idleMs, () => {
+    if (session.destroyed) return;
+    session.ping(() => undefined);
+    session.setTimeout(limits.idleMs);
+  });
 }
 
 /** Cuts a stream whose bytes are not taken; one that waits for something to send may stay. */
@@ -228,32 +244,4 @@ function peek(
   socket.on('error', giveUp);
   socket.on('end', giveUp);
   socket.on('close', leave);
-}
-
-/** Destroys what one address opens beyond its share, so that it cannot take all sockets. */
-function capByAddress(
-  share: number,
-  isProxy: (address: string) => boolean,
-): (socket: Socket) => boolean {
-  const open = new Map<string, number>();
-  return (socket) => {
-    const address = socket.remoteAddress;
-    if (address === undefined) {
-      socket.destroy();
-      return false;
-    }
-    if (isProxy(address)) return true;
-    const count = open.get(address) ?? 0;
-    if (count >= share) {
-      socket.destroy();
-      return false;
-    }
-    open.set(address, count + 1);
-    socket.once('close', () => {
-      const left = (open.get(address) ?? 1) - 1;
-      if (left === 0) open.delete(address);
-      else open.set(address, left);
-    });
-    return true;
-  };
 }
