@@ -263,6 +263,8 @@ export interface WebhookRow {
   last_status: number | null;
   last_error: string | null;
   last_success_at: number | null;
+  /** Deliveries that were given up because too many waited. */
+  dropped: Generated<number>;
   created_at: number;
   updated_at: number;
 }

@@ -177,6 +177,25 @@ function addWebhookRoutes(app: ApiApp, { events }: ApiContext): void {
         .send({ webhook: presentWebhook(webhook), secret });
     },
   );
+  app.post(
+    '/v1/webhooks/:id/enable',
+    {
+      config: { guard: TENANT_WRITE },
+      schema: {
+        operationId: 'enableWebhook',
+        summary: 'Delivers again to a webhook that was disabled: what happens from now on.',
+        tags,
+        params: Type.Object({ id: Type.String({ maxLength: 100 }) }),
+        response: { 200: Type.Ref('Webhook#'), ...faults },
+      },
+    },
+    async (request) => {
+      const id = knownForm(request.params.id, 'webhook');
+      return presentWebhook(
+        await events.enableWebhook(callerOf(request), tenantOf(request), id, request.state.call()),
+      );
+    },
+  );
   app.delete(
     '/v1/webhooks/:id',
     {

@@ -4,7 +4,7 @@ import {
   type EventView,
   type WebhookView,
 } from '../../builds/service/event-service.ts';
-import { presentTime, Time } from './field-schemas.ts';
+import { Count, presentTime, Time } from './field-schemas.ts';
 
 export const EventSchema = Type.Object(
   {
@@ -30,7 +30,10 @@ export const WebhookSchema = Type.Object(
     url: Type.String(),
     events: Type.Array(Type.Enum([...EVENT_TYPES])),
     active: Type.Boolean(),
+    disabledReason: Type.Optional(Type.String({ description: 'Why nothing is sent any more.' })),
     createdAt: Time('When it was made.'),
+    pendingDeliveries: Count('Deliveries that wait, for their first try or another.'),
+    droppedDeliveries: Count('Deliveries that were given up because 1000 newer ones waited.'),
     lastDelivery: Type.Optional(
       Type.Object({
         at: Time('When.'),

@@ -22,6 +22,10 @@ export interface WebhookView {
   /** Why builderd stopped sending: the receiver answered 410, or nothing in hours. */
   readonly disabledReason?: string;
   readonly createdAt: number;
+  /** Deliveries that wait, for their first try or another. */
+  readonly pendingDeliveries: number;
+  /** Given up because too many waited. */
+  readonly droppedDeliveries: number;
   readonly lastDelivery?: {
     readonly at: number;
     readonly status?: number;
@@ -46,5 +50,7 @@ export interface EventService {
     call: Call,
   ): Promise<{ readonly webhook: WebhookView /** Shown once. */; readonly secret: string }>;
   listWebhooks(tenant: TenantRef, call: Call): Promise<readonly WebhookView[]>;
+  /** Sends to it again what happens from now on; no change to one that is active. */
+  enableWebhook(caller: Caller, tenant: TenantRef, id: string, call: Call): Promise<WebhookView>;
   deleteWebhook(caller: Caller, tenant: TenantRef, id: string, call: Call): Promise<void>;
 }

@@ -1,9 +1,8 @@
 import type { EventType } from '../../core/event-types.ts';
 import { BuilderdError } from '../../core/errors.ts';
-import { newId } from '../../core/ids.ts';
 import type { Db } from '../database.ts';
 import { readInteger } from '../row-values.ts';
-import { parseWebhookEvents } from '../webhooks/webhook-record.ts';
+import { queueDeliveries } from '../webhooks/queue-deliveries.ts';
 
 export interface NewEvent {
   readonly tenantId: string;
@@ -40,32 +39,6 @@ export async function appendEvent(tx: Db, event: NewEvent): Promise<number> {
       created_at: tx.now,
     })
     .execute();
-  await queueDeliveries(tx, event, seq);
+  await queueDeliveries(tx, { tenantId: event.tenantId, type: event.type, seq });
   return seq;
-}
-
-async function queueDeliveries(tx: Db, event: NewEvent, seq: number): Promise<void> {
-  const hooks = await tx.k
-    .selectFrom('webhooks')
-    .select(['id', 'events'])
-    .where('tenant_id', '=', event.tenantId)
-    .where('active', '=', 1)
-    .execute();
-  for (const hook of hooks) {
-    if (!parseWebhookEvents(hook.events).includes(event.type)) continue;
-    await tx.k
-      .insertInto('webhook_deliveries')
-      .values({
-        id: newId(),
-        webhook_id: hook.id,
-        tenant_id: event.tenantId,
-        event_seq: seq,
-        next_at: tx.now,
-        status: null,
-        last_error: null,
-        delivered_at: null,
-        created_at: tx.now,
-      })
-      .execute();
-  }
 }

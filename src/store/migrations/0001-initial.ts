@@ -232,6 +232,7 @@ const TABLES: Readonly<Record<string, { columns: Columns; key: readonly string[]
       last_status: 'int?',
       last_error: 'text?',
       last_success_at: 'int?',
+      dropped: 'int=0',
       created_at: 'int',
       updated_at: 'int',
     },

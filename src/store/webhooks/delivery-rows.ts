@@ -22,45 +22,97 @@ export interface ClaimedDelivery {
   readonly event?: EventRecord;
 }
 
+/** How long a claim holds; longer than an attempt may take. Then anyone may try again. */
+export const DELIVERY_LEASE_MS = 60_000;
+
 export interface ClaimDeliveries {
   readonly limit: number;
-  /** A claim that was not finished by then is tried again, by anyone. */
-  readonly leaseMs: number;
-  /** Webhooks that this process is sending to already: one at a time keeps the order mostly. */
-  readonly busy: ReadonlySet<string>;
+  /** Of them, and of those that are being sent, for one tenant: its slow receivers hold up nobody else's. */
+  readonly perTenant: number;
+  /**
+   * Webhooks that this process is sending to already, with their tenants: one at a time keeps the
+   * order mostly.
+   */
+  readonly busy: ReadonlyMap<string, TenantId>;
   readonly signal: AbortSignal;
 }
 
-/** The oldest due delivery of each webhook, for at most `limit` webhooks: none waits for a slow other. */
+/**
+ * The oldest due delivery of each webhook, for at most `limit` webhooks: first one of each tenant,
+ * then second ones, and of those the ones that have waited longest for a try.
+ */
 export async function claimDeliveries(
   database: Database,
-  { limit, leaseMs, busy, signal }: ClaimDeliveries,
+  { limit, perTenant, busy, signal }: ClaimDeliveries,
 ): Promise<readonly ClaimedDelivery[]> {
-  const due = await database.k
-    .selectFrom('webhook_deliveries as d')
-    .innerJoin('webhooks as w', 'w.id', 'd.webhook_id')
-    .select(['d.webhook_id', (eb) => eb.fn.min('d.next_at').as('since')])
-    .where('d.next_at', '<=', database.now)
-    .where('w.active', '=', 1)
-    .groupBy('d.webhook_id')
-    .orderBy('since')
-    .limit(limit + busy.size)
-    .execute();
+  const held = new Map<string, number>();
+  for (const tenantId of busy.values()) held.set(tenantId, (held.get(tenantId) ?? 0) + 1);
+  const full = [...held].filter(([, count]) => count >= perTenant).map(([tenantId]) => tenantId);
+  const due = await findDue(database, {
+    busy: [...busy.keys()],
+    full,
+    perTenant,
+    limit: limit + busy.size,
+  });
   const claimed: ClaimedDelivery[] = [];
-  for (const { webhook_id: webhookId } of due) {
+  for (const { webhookId, tenantId } of due) {
     if (claimed.length === limit) break;
-    if (busy.has(webhookId)) continue;
-    const claim = await database.transaction((tx) => claimOne(tx, webhookId, leaseMs), { signal });
-    if (claim !== undefined) claimed.push(claim);
+    const count = held.get(tenantId) ?? 0;
+    if (count >= perTenant) continue;
+    const claim = await database.transaction((tx) => claimOne(tx, webhookId), { signal });
+    if (claim === undefined) continue;
+    claimed.push(claim);
+    held.set(tenantId, count + 1);
   }
   return claimed;
 }
 
-async function claimOne(
-  tx: Db,
-  webhookId: string,
-  leaseMs: number,
-): Promise<ClaimedDelivery | undefined> {
+async function findDue(
+  db: Db,
+  {
+    busy,
+    full,
+    perTenant,
+    limit,
+  }: {
+    readonly busy: readonly string[];
+    readonly full: readonly string[];
+    readonly perTenant: number;
+    readonly limit: number;
+  },
+): Promise<readonly { readonly webhookId: string; readonly tenantId: string }[]> {
+  const rows = await db.k
+    .selectFrom((eb) =>
+      eb
+        .selectFrom('webhook_deliveries as d')
+        .innerJoin('webhooks as w', 'w.id', 'd.webhook_id')
+        .select([
+          'd.webhook_id',
+          'd.tenant_id',
+          sql<number>`coalesce(max(w.last_at), 0)`.as('last_at'),
+          sql<number>`min(d.next_at)`.as('since'),
+          sql<number>`row_number() over (
+            partition by d.tenant_id order by coalesce(max(w.last_at), 0), min(d.next_at)
+          )`.as('nth'),
+        ])
+        .where('d.next_at', '<=', db.now)
+        .where('w.active', '=', 1)
+        .$if(busy.length > 0, (query) => query.where('d.webhook_id', 'not in', busy))
+        .$if(full.length > 0, (query) => query.where('d.tenant_id', 'not in', full))
+        .groupBy(['d.webhook_id', 'd.tenant_id'])
+        .as('ready'),
+    )
+    .select(['ready.webhook_id', 'ready.tenant_id'])
+    .where('ready.nth', '<=', perTenant)
+    .orderBy('ready.nth')
+    .orderBy('ready.last_at')
+    .orderBy('ready.since')
+    .limit(limit)
+    .execute();
+  return rows.map((row) => ({ webhookId: row.webhook_id, tenantId: row.tenant_id }));
+}
+
+async function claimOne(tx: Db, webhookId: string): Promise<ClaimedDelivery | undefined> {
   const next = await tx.k
     .selectFrom('webhook_deliveries as d')
     .innerJoin('webhooks as w', 'w.id', 'd.webhook_id')
@@ -86,7 +138,10 @@ async function claimOne(
   const attempts = readInteger(next.attempts, 'webhook_deliveries.attempts');
   const taken = await tx.k
     .updateTable('webhook_deliveries')
-    .set({ attempts: attempts + 1, next_at: sql<number>`${tx.now} + ${sql.lit(leaseMs)}` })
+    .set({
+      attempts: attempts + 1,
+      next_at: sql<number>`${tx.now} + ${sql.lit(DELIVERY_LEASE_MS)}`,
+    })
     .where('id', '=', next.id)
     .where('attempts', '=', attempts)
     .where('next_at', '<=', tx.now)

@@ -17,6 +17,10 @@ export interface WebhookRecord {
   /** Why builderd stopped sending. */
   readonly disabledReason?: string;
   readonly createdAt: number;
+  /** Deliveries that wait, for their first try or another. */
+  readonly pendingDeliveries: number;
+  /** Given up because too many waited. */
+  readonly droppedDeliveries: number;
   readonly lastDelivery?: {
     readonly at: number;
     readonly status?: number;
@@ -33,7 +37,7 @@ export function parseWebhookEvents(text: unknown): readonly EventType[] {
   return list.map((item: unknown) => readOneOf(EVENT_TYPES, item, 'webhooks.events'));
 }
 
-/** A row of `webhooks`. */
+/** A row of `webhooks`, with the number of deliveries that wait as `pending`. */
 export function parseWebhookRow(row: { readonly [column: string]: unknown }): WebhookRecord {
   const reason = readOptionalText(row['disabled_reason'], 'webhooks.disabled_reason');
   const lastAt = readOptionalInteger(row['last_at'], 'webhooks.last_at');
@@ -46,6 +50,8 @@ export function parseWebhookRow(row: { readonly [column: string]: unknown }): We
     active: readInteger(row['active'], 'webhooks.active') !== 0,
     ...(reason === undefined ? {} : { disabledReason: reason }),
     createdAt: readInteger(row['created_at'], 'webhooks.created_at'),
+    pendingDeliveries: readInteger(row['pending'], 'pending'),
+    droppedDeliveries: readInteger(row['dropped'], 'webhooks.dropped'),
     ...(lastAt === undefined
       ? {}
       : {

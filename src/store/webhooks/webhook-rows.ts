@@ -14,6 +14,7 @@ const SHOWN_COLUMNS = [
   'last_at',
   'last_status',
   'last_error',
+  'dropped',
   'created_at',
 ] as const;
 
@@ -47,13 +48,21 @@ export async function insertWebhook(tx: Db, webhook: NewWebhook): Promise<Webhoo
     .returning(SHOWN_COLUMNS)
     .executeTakeFirst();
   if (row === undefined) throw new BuilderdError('internal', 'Cannot read back a new webhook');
-  return parseWebhookRow({ ...row });
+  return parseWebhookRow({ ...row, pending: 0 });
 }
 
 export async function listWebhooks(db: Db, tenantId: TenantId): Promise<readonly WebhookRecord[]> {
   const rows = await db.k
     .selectFrom('webhooks')
     .select(SHOWN_COLUMNS)
+    .select((eb) =>
+      eb
+        .selectFrom('webhook_deliveries as d')
+        .select((each) => each.fn.countAll().as('count'))
+        .whereRef('d.webhook_id', '=', 'webhooks.id')
+        .where('d.next_at', 'is not', null)
+        .as('pending'),
+    )
     .where('tenant_id', '=', tenantId)
     .orderBy('id')
     .execute();
@@ -83,10 +92,35 @@ export async function deleteWebhook(
     .executeTakeFirst();
   if (row === undefined) return undefined;
   await tx.k.deleteFrom('webhook_deliveries').where('webhook_id', '=', id).execute();
-  return parseWebhookRow({ ...row });
+  return parseWebhookRow({ ...row, pending: 0 });
 }
 
-/** Sends nothing more to it, until somebody makes it anew. False when it was off already. */
+/**
+ * Sends to it again: what happens from now on. The caller holds the tenant's lock, as `appendEvent`
+ * does. Gives what it was before; undefined when the tenant has none with this id.
+ */
+export async function enableWebhook(
+  tx: Db,
+  tenantId: TenantId,
+  id: string,
+): Promise<{ readonly before: WebhookRecord; readonly after: WebhookRecord } | undefined> {
+  const before = (await listWebhooks(tx, tenantId)).find((hook) => hook.id === id);
+  if (before === undefined || before.active) {
+    return before === undefined ? undefined : { before, after: before };
+  }
+  const row = await tx.k
+    .updateTable('webhooks')
+    .set({ active: 1, disabled_reason: null, updated_at: tx.now })
+    .where('tenant_id', '=', tenantId)
+    .where('id', '=', id)
+    .returning(SHOWN_COLUMNS)
+    .executeTakeFirst();
+  return row === undefined
+    ? undefined
+    : { before, after: parseWebhookRow({ ...row, pending: before.pendingDeliveries }) };
+}
+
+/** Sends nothing more to it, until somebody enables it again. False when it was off already. */
 export async function disableWebhook(tx: Db, id: string, reason: string): Promise<boolean> {
   const done = await tx.k
     .updateTable('webhooks')

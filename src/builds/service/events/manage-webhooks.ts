@@ -6,17 +6,22 @@ import { findTenantById } from '../../../store/tenants/find-tenant.ts';
 import {
   countWebhooks,
   deleteWebhook,
+  enableWebhook,
   insertWebhook,
   listWebhooks,
 } from '../../../store/webhooks/webhook-rows.ts';
 import type { EventService } from '../event-service.ts';
 import { requireTenant, requireWriter } from '../tenants/access.ts';
+import { holdActiveTenant } from '../tenants/active-tenant.ts';
 import type { EventServiceOptions } from './event-deps.ts';
 import { newWebhookSecret } from './webhook-signature.ts';
 import { parseWebhookUrl } from './webhook-url.ts';
 import { webhookPlace } from './webhook-place.ts';
 
-type Part = Pick<EventService, 'createWebhook' | 'listWebhooks' | 'deleteWebhook'>;
+type Part = Pick<
+  EventService,
+  'createWebhook' | 'listWebhooks' | 'enableWebhook' | 'deleteWebhook'
+>;
 
 const MAX_WEBHOOKS = 20;
 
@@ -33,9 +38,7 @@ export function manageWebhooks(options: EventServiceOptions): Part {
       const webhook = await database.transaction(
         async (tx) => {
           // Its lock makes the count hold, and parts this from the events of the tenant.
-          const found = await findTenantById(tx, tenant.id, { lock: true });
-          if (found === undefined)
-            throw new BuilderdError('api.not_found', 'Cannot find the tenant');
+          await holdActiveTenant(tx, caller, tenant, 'create a webhook');
           if ((await countWebhooks(tx, tenant.id)) >= MAX_WEBHOOKS) {
             throw new BuilderdError(
               'api.conflict',
@@ -66,6 +69,34 @@ export function manageWebhooks(options: EventServiceOptions): Part {
 
     listWebhooks: (tenant) => listWebhooks(database, tenant.id),
 
+    async enableWebhook(caller, tenant, id, { signal }) {
+      requireWriter(caller, 'enable a webhook');
+      requireTenant(caller, tenant, 'enable a webhook');
+      return database.transaction(
+        async (tx) => {
+          await holdActiveTenant(tx, caller, tenant, 'enable a webhook');
+          const done = isUuid(id) ? await enableWebhook(tx, tenant.id, id) : undefined;
+          if (done === undefined) throw noSuchWebhook();
+          const { before, after } = done;
+          if (!before.active) {
+            const { disabledReason } = before;
+            await writeAudit(tx, caller, {
+              tenantId: tenant.id,
+              action: 'webhook.enable',
+              target: id,
+              oldValue: {
+                active: false,
+                ...(disabledReason === undefined ? {} : { disabledReason }),
+              },
+              newValue: { active: true },
+            });
+          }
+          return after;
+        },
+        { signal },
+      );
+    },
+
     async deleteWebhook(caller, tenant, id, { signal }) {
       requireWriter(caller, 'delete a webhook');
       requireTenant(caller, tenant, 'delete a webhook');
@@ -73,12 +104,7 @@ export function manageWebhooks(options: EventServiceOptions): Part {
         async (tx) => {
           await findTenantById(tx, tenant.id, { lock: true });
           const gone = isUuid(id) ? await deleteWebhook(tx, tenant.id, id) : undefined;
-          if (gone === undefined) {
-            throw new BuilderdError(
-              'api.not_found',
-              'Cannot find the webhook: there is none with this id',
-            );
-          }
+          if (gone === undefined) throw noSuchWebhook();
           await writeAudit(tx, caller, {
             tenantId: tenant.id,
             action: 'webhook.delete',
@@ -90,6 +116,10 @@ export function manageWebhooks(options: EventServiceOptions): Part {
       );
     },
   };
+}
+
+function noSuchWebhook(): BuilderdError {
+  return new BuilderdError('api.not_found', 'Cannot find the webhook: there is none with this id');
 }
 
 function parseEvents(raw: readonly unknown[]): readonly EventType[] {

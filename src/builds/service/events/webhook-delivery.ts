@@ -1,6 +1,7 @@
 import type { Clock } from '../../../core/clock.ts';
 import { BuilderdError } from '../../../core/errors.ts';
 import type { Log } from '../../../core/log.ts';
+import type { TenantId } from '../../../core/ids.ts';
 import { detachedSignal } from '../../../core/scope.ts';
 import type { Dialer } from '../../../egress/dialer.ts';
 import { writeAudit } from '../../../store/audit/write-audit.ts';
@@ -32,14 +33,14 @@ export interface WebhookDeliveryOptions {
   readonly version: string;
   readonly onAttempt?: (outcome: DeliveryOutcome, durationMs: number) => void;
   readonly retries?: RetryPolicy;
+  /** Attempts at once, and those for one tenant. */
   readonly concurrency?: number;
+  readonly perTenant?: number;
   readonly pollMs?: number;
   readonly timeoutMs?: number;
   readonly random?: () => number;
 }
 
-/** Longer than an attempt may take: a claim that is older has lost its process. */
-const LEASE_MS = 60_000;
 const FINISH_TIMEOUT_MS = 10_000;
 const MAX_PAUSE_MS = 30_000;
 
@@ -49,9 +50,10 @@ const MAX_PAUSE_MS = 30_000;
  * process dies in between; its id is the same then.
  */
 export function startWebhookDelivery(options: WebhookDeliveryOptions): AsyncDisposable {
-  const { database, log, concurrency = 8, pollMs = 2000 } = options;
+  const { database, log, concurrency = 16, perTenant = 4, pollMs = 2000 } = options;
   const stop = new AbortController();
-  const sending = new Map<string, Promise<void>>();
+  const busy = new Map<string, TenantId>();
+  const sending = new Set<Promise<void>>();
   let wake = (): void => undefined;
   let isDue = true;
   const ring = (): void => {
@@ -64,8 +66,8 @@ export function startWebhookDelivery(options: WebhookDeliveryOptions): AsyncDisp
     if (limit <= 0) return;
     const claims = await claimDeliveries(database, {
       limit,
-      leaseMs: LEASE_MS,
-      busy: new Set(sending.keys()),
+      perTenant,
+      busy,
       signal: stop.signal,
     });
     for (const claim of claims) {
@@ -74,10 +76,12 @@ export function startWebhookDelivery(options: WebhookDeliveryOptions): AsyncDisp
           log.error({ err, tenantId: claim.tenantId }, 'Webhook attempt failed'),
         )
         .finally(() => {
-          sending.delete(claim.webhook.id);
+          busy.delete(claim.webhook.id);
+          sending.delete(attempt);
           ring();
         });
-      sending.set(claim.webhook.id, attempt);
+      busy.set(claim.webhook.id, claim.tenantId);
+      sending.add(attempt);
     }
   };
 
@@ -112,7 +116,7 @@ export function startWebhookDelivery(options: WebhookDeliveryOptions): AsyncDisp
       bell[Symbol.dispose]();
       stop.abort(new BuilderdError('service.unavailable', 'Cannot send webhooks: it is stopping'));
       await running;
-      await Promise.all(sending.values());
+      await Promise.all(sending);
     },
   };
 }
