@@ -21,6 +21,8 @@ import { stableJson } from '../rootfs/image-config/stable-json.ts';
 import type { ConversionLimits, LayerSource } from '../rootfs/layer/layer-source.ts';
 import type { BuildRequest, Format } from './request.ts';
 
+const SHOWN_PATTERNS = 10;
+
 /** What a conversion must know of an image; an AcquiredImage has it all. */
 export interface ImageToConvert {
   readonly reference: string;
@@ -45,7 +47,7 @@ export interface BuildOutput {
 
 /** What the conversion is asked for, wherever it runs. */
 export interface ConversionSpec
-  extends Pick<BuildRequest, 'ext4' | 'guestFiles' | 'devices' | 'sourceDateEpoch'> {
+  extends Pick<BuildRequest, 'ext4' | 'guestFiles' | 'devices' | 'filter' | 'sourceDateEpoch'> {
   readonly image: ImageToConvert;
   readonly outputs: readonly BuildOutput[];
   /** An empty file for data while no ext4 output can hold it; the caller closes it. */
@@ -96,6 +98,7 @@ export async function convertBuild(
     outputs: spec.outputs.map((output) => outputSpec(output, spec)),
     openScratch: spec.openScratch,
     policy: { devices: spec.devices, sourceDateEpoch: spec.sourceDateEpoch },
+    filter: spec.filter,
     limits: deps.limits,
     addon: deps.addon,
     prepare: async (view) => {
@@ -107,11 +110,33 @@ export async function convertBuild(
     },
     ...call,
   });
+  for (const message of filterNotices(converted)) {
+    notices.push(message);
+    call.onProgress({ kind: 'notice', level: 'info', message });
+  }
   return {
     artifacts: converted.artifacts,
     metadataText: metadataText(spec, { config, user, converted, deps }),
     fidelityText: fidelityText(image, converted, notices),
   };
+}
+
+function filterNotices({ fidelity, unmatchedPatterns }: ConvertResult): string[] {
+  const notices: string[] = [];
+  const excluded = fidelity.notes.find(({ code }) => code === 'excluded');
+  if (excluded !== undefined) notices.push(`Left out ${excluded.count} entries of the image`);
+  if (unmatchedPatterns.length > 0) {
+    const shown = unmatchedPatterns.slice(0, SHOWN_PATTERNS).map((one) => shortened(one));
+    const rest = unmatchedPatterns.length - shown.length;
+    const more = rest === 0 ? '' : ` and ${rest} more`;
+    notices.push(`Nothing in the image matches ${shown.join(', ')}${more}`);
+  }
+  return notices;
+}
+
+/** Notices become log lines, which have a largest size. */
+function shortened(pattern: string): string {
+  return JSON.stringify(pattern.length > 80 ? `${pattern.slice(0, 80)}…` : pattern);
 }
 
 function outputSpec({ format, handle, direct }: BuildOutput, spec: ConversionSpec): OutputSpec {
@@ -170,6 +195,7 @@ function metadataText(spec: ConversionSpec, facts: MetadataFacts): string {
       file: outputs[i]?.file ?? '',
     })),
     guestFiles: spec.guestFiles,
+    ...(spec.filter === undefined ? {} : { filter: spec.filter }),
     ...(spec.sourceDateEpoch === undefined ? {} : { sourceDateEpoch: spec.sourceDateEpoch }),
     startedAt: spec.startedAt,
     finishedAt: deps.clock.now(),

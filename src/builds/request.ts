@@ -1,4 +1,5 @@
 import type { Platform } from '../core/oci.ts';
+import type { FilterSpec } from '../rootfs/filter/filter-spec.ts';
 import type { ImageSource, PullPolicy } from './ports.ts';
 
 /** Formats that this version writes. */
@@ -32,6 +33,8 @@ export interface BuildRequest {
   readonly guestFiles: boolean;
   /** What becomes of device nodes: all kept, all dropped, or only the standard harmless ones. */
   readonly devices: 'keep' | 'standard' | 'drop';
+  /** What of the image stays out; everything stays in when absent. */
+  readonly filter?: FilterSpec;
   /** Later modification times are clamped to this many seconds since 1970. */
   readonly sourceDateEpoch?: number;
 }

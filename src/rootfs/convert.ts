@@ -9,6 +9,8 @@ import { digestFile } from './digest-file.ts';
 import type { SizePolicy } from './ext4/layout.ts';
 import { writeExt4 } from './ext4/writer.ts';
 import { FidelityLog, type FidelityReport } from './fidelity.ts';
+import { filterIdentity, type FilterSpec } from './filter/filter-spec.ts';
+import { TreeFilter } from './filter/tree-filter.ts';
 import type { TreeAddition } from './guest/plan-guest-files.ts';
 import type { ConversionLimits, LayerSource } from './layer/layer-source.ts';
 import { mergeLayers } from './merge-layers.ts';
@@ -51,6 +53,8 @@ export interface ConvertOptions {
   /** An empty, unlinked file for data while no ext4 output can hold it. The caller closes it. */
   readonly openScratch: () => Promise<OpenFile>;
   readonly policy: LayerPolicy;
+  /** What of the image stays out; what `prepare` adds does not ask it. */
+  readonly filter?: FilterSpec | undefined;
   readonly limits: ConversionLimits;
   readonly addon: Addon | undefined;
   /** Looks at the merged tree and says what to add to it. */
@@ -70,6 +74,8 @@ export interface ConvertResult {
   /** Plain bytes of all layers. */
   readonly plainBytes: number;
   readonly fidelity: FidelityReport;
+  /** Patterns of the filter that nothing in the image matches. */
+  readonly unmatchedPatterns: readonly string[];
   /** In the order of the outputs. Every file is hashed and fsynced. */
   readonly artifacts: readonly ConvertedArtifact[];
 }
@@ -88,8 +94,9 @@ export async function convertImage(options: ConvertOptions): Promise<ConvertResu
     isScratch: ext4 === undefined,
   };
   const fidelity = new FidelityLog();
+  const filter = filterOf(options);
   onProgress({ kind: 'phase', phase: 'convert', state: 'started' });
-  const merged = await mergeLayers(options.layers, { ...options, file, fidelity });
+  const merged = await mergeLayers(options.layers, { ...options, file, fidelity, filter });
   const view: TreeView = {
     tree: merged.tree,
     readFile: (inode) => readContent(options.addon, file.handle, inode),
@@ -109,6 +116,7 @@ export async function convertImage(options: ConvertOptions): Promise<ConvertResu
     counts: tree.counts,
     plainBytes: merged.plainBytes,
     fidelity: fidelity.report(),
+    unmatchedPatterns: filter?.unmatched() ?? [],
     artifacts,
   };
   function blockLimit(bounds: ConversionLimits, output: OutputSpec | undefined): number {
@@ -118,6 +126,10 @@ export async function convertImage(options: ConvertOptions): Promise<ConvertResu
       : 2 * bounds.maxPlainBytes;
     return Math.floor(bytes / BLOCK_SIZE);
   }
+}
+
+function filterOf({ filter }: ConvertOptions): TreeFilter | undefined {
+  return filter === undefined || filterIdentity(filter) === '' ? undefined : new TreeFilter(filter);
 }
 
 /** ext4 metadata first, then the slow endings side by side: hash, fsync, copies into other formats. */
@@ -174,7 +186,7 @@ async function finish(
 
 function ext4Options(
   { uuid, ...rest }: Ext4OutputOptions,
-  { layers, policy, signal }: ConvertOptions,
+  { layers, policy, filter, signal }: ConvertOptions,
 ): Parameters<typeof writeExt4>[2] {
   if (Buffer.byteLength(rest.label) > 16) {
     throw new BuilderdError(
@@ -182,7 +194,10 @@ function ext4Options(
       `Cannot label the disk "${rest.label}": at most 16 bytes fit`,
     );
   }
-  const identity = layers.map((layer) => layer.diffId).join('\n');
+  const parts: string[] = layers.map((layer) => layer.diffId);
+  const filtered = filter === undefined ? '' : filterIdentity(filter);
+  if (filtered !== '') parts.push(filtered);
+  const identity = parts.join('\n');
   return {
     ...rest,
     uuid: uuid ?? derivedUuid('uuid', identity),

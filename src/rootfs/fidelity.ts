@@ -29,11 +29,14 @@ export const FIDELITY_NOTES = {
     "Bytes follow the end of a layer's archive; they are covered by its digest and have no meaning",
   mount_point_added: 'A mount point was added for the guest',
   guest_file_added: 'A file was added for the guest',
+  excluded: 'The request leaves it out, with all below it',
 } as const;
 
 export type FidelityCode = keyof typeof FIDELITY_NOTES;
 
 const MAX_EXAMPLES = 10;
+/** What somebody asked for, they want to check. */
+const MAX_EXCLUDED = 100;
 
 interface Note {
   count: number;
@@ -61,7 +64,7 @@ export class FidelityLog {
       this.#notes.set(code, note);
     }
     note.count += times;
-    if (note.examples.length >= MAX_EXAMPLES) return;
+    if (note.examples.length >= (code === 'excluded' ? MAX_EXCLUDED : MAX_EXAMPLES)) return;
     note.examples.push(escapeBytes(typeof path === 'string' ? path : path()));
   }
 

@@ -3,6 +3,7 @@ import type { Digest } from '../core/digest.ts';
 import type { ProgressListener } from '../core/progress.ts';
 import { DEFAULT_TAR_LIMITS, type TarLimits, TarUsage } from '../tar/limits.ts';
 import type { FidelityLog } from './fidelity.ts';
+import type { TreeFilter } from './filter/tree-filter.ts';
 import { promisedCompression } from './layer/compression.ts';
 import { LayerIngest } from './layer/layer-ingest.ts';
 import type { ConversionLimits, LayerSource } from './layer/layer-source.ts';
@@ -27,6 +28,7 @@ export interface MergeLayersOptions {
   readonly limits: ConversionLimits;
   readonly tarLimits?: TarLimits;
   readonly fidelity: FidelityLog;
+  readonly filter?: TreeFilter | undefined;
   readonly onProgress: ProgressListener;
   readonly signal: AbortSignal;
 }
@@ -71,6 +73,7 @@ class MergeRun {
     this.merger = new LayerMerger({
       policy: options.policy,
       fidelity: options.fidelity,
+      filter: options.filter,
       onRelease: (inode) => this.#released.push(inode),
     });
   }

@@ -37,7 +37,7 @@ export interface ConvertCall {
   readonly idBase?: number;
   /** A cgroup v2 directory to start the work in; without one it is not charged to anybody. */
   readonly cgroup?: ConvertCgroup;
-  /** No output may become larger, whatever the image says. */
+  /** All outputs together may not become larger, whatever the image says. */
   readonly maxArtifactBytes?: number;
   /** Bound of the worker's JavaScript heap; V8's own when absent. */
   readonly maxHeapBytes?: number;

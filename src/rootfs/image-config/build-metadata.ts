@@ -1,6 +1,7 @@
 import { escapeBytes } from '../../core/bytes.ts';
 import type { Digest } from '../../core/digest.ts';
 import type { Descriptor, Platform } from '../../core/oci.ts';
+import type { FilterSpec } from '../filter/filter-spec.ts';
 import type { MergedTree } from '../tree.ts';
 import type { ExposedPort, ImageConfig } from './image-config.ts';
 import type { ResolvedUser } from './resolve-user.ts';
@@ -32,6 +33,7 @@ export interface MetadataInput {
   readonly counts: MergedTree['counts'];
   readonly artifacts: readonly MetadataArtifact[];
   readonly guestFiles: boolean;
+  readonly filter?: FilterSpec;
   readonly sourceDateEpoch?: number;
   readonly startedAt: Date;
   readonly finishedAt: Date;
@@ -70,6 +72,7 @@ export function buildMetadata(input: MetadataInput): string {
       digest,
     })),
     guestFiles: input.guestFiles,
+    filter: filterOf(input.filter),
     sourceDateEpoch: input.sourceDateEpoch,
     times: {
       started: input.startedAt.toISOString(),
@@ -88,6 +91,12 @@ export function buildMetadata(input: MetadataInput): string {
     volumes: config.volumes,
     labels: config.labels,
   });
+}
+
+function filterOf(filter: FilterSpec | undefined): JsonValue | undefined {
+  if (filter === undefined) return undefined;
+  const { exclude, preserve, removeDocs, removeCache } = filter;
+  return { exclude, preserve, removeDocs, removeCache };
 }
 
 function describe({ mediaType, digest, size }: Descriptor): Record<string, JsonValue> {

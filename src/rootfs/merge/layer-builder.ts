@@ -3,6 +3,8 @@ import type { ErrorCode } from '../../core/error-catalogue.ts';
 import { BuilderdError } from '../../core/errors.ts';
 import type { TarEntry } from '../../tar/entry.ts';
 import type { FidelityLog } from '../fidelity.ts';
+import type { FilterState, TreeFilter } from '../filter/tree-filter.ts';
+import type { InodeKind } from '../tree.ts';
 import type { MergeBudget } from './budget.ts';
 import { applyMetadata, type MetadataPolicy } from './entry-inode.ts';
 import {
@@ -51,6 +53,8 @@ export interface LayerBuilderOptions {
   readonly policy: LayerPolicy;
   readonly fidelity: FidelityLog;
   readonly budget: MergeBudget;
+  /** What it drops stays a name until the merge is done; only its data is not kept. */
+  readonly filter: TreeFilter | undefined;
   /** Exact paths in this layer that a link of an upper layer waits for: their data is kept. */
   readonly wanted: ReadonlySet<ByteString>;
   /** A hidden file was kept because a link may want it. */
@@ -72,7 +76,7 @@ export class LayerBuilder {
 
   constructor(options: LayerBuilderOptions) {
     this.#o = options;
-    this.root = newImpliedDirectory(options.layer, options.above);
+    this.root = newImpliedDirectory(options.layer, options.above, options.filter?.root);
   }
 
   apply(entry: TarEntry): DataFate {
@@ -137,7 +141,8 @@ export class LayerBuilder {
       node = undefined;
     } else if (node !== undefined && !node.implied) this.#note('duplicate_path', [...parts, base]);
     if (node === undefined) {
-      node = newNode(newInode('dir', this.#o.layer), aboveChild(parent.above, base));
+      const above = aboveChild(parent.above, base);
+      node = newNode(newInode('dir', this.#o.layer), above, this.#filterBelow(parent, base));
       parent.children?.set(base, node);
     }
     node.implied = false;
@@ -201,7 +206,8 @@ export class LayerBuilder {
     } else if (entry.kind === 'file') {
       inode.size = entry.size;
       const isWanted = this.#o.wanted.size > 0 && this.#o.wanted.has(joinPath([...parts, base]));
-      const isVisible = aboveChild(parent.above, base) === undefined;
+      const isVisible =
+        aboveChild(parent.above, base) === undefined && !this.#isDropped(parent, base, 'file');
       if (entry.size > 0) inode.data = isVisible || isWanted ? 'stored' : 'skipped';
       if (isWanted && !isVisible && entry.size > 0) this.#o.onKept(inode);
     }
@@ -227,14 +233,17 @@ export class LayerBuilder {
       throw this.#refuse('archive.bad_link', entry, 'it links to itself');
     const { policy, fidelity } = this.#o;
     const found = this.#findTarget(target, entry);
+    const isDropped = this.#isDropped(parent, base, found?.inode.kind ?? 'file');
     if (found === undefined || found.below !== undefined) {
       const link = found?.below ?? {
         layer: this.#o.layer,
         path: joinPath([...parts, base]),
         target,
         overrides: [],
+        isWanted: false,
         inode: undefined,
       };
+      if (!isDropped) link.isWanted = true;
       link.overrides.push((inode) => applyMetadata(inode, entry, policy, fidelity));
       if (found === undefined) this.linksBelow.push(link);
       this.#note('link_below', [...parts, base]);
@@ -245,7 +254,7 @@ export class LayerBuilder {
     if (found.whiteout)
       throw this.#refuse('archive.bad_link', entry, 'its target is deleted by this layer');
     applyMetadata(found.inode, entry, policy, fidelity);
-    const isVisible = aboveChild(parent.above, base) === undefined;
+    const isVisible = aboveChild(parent.above, base) === undefined && !isDropped;
     if (found.inode.data === 'skipped' && isVisible) found.inode.data = 'needed';
     return newNode(found.inode);
   }
@@ -294,7 +303,8 @@ export class LayerBuilder {
         if (!create) return undefined;
         this.#checkNewDirectory(part, names.length, entry);
         const isReplacing = next !== undefined;
-        next = newImpliedDirectory(this.#o.layer, aboveChild(here.above, part));
+        const above = aboveChild(here.above, part);
+        next = newImpliedDirectory(this.#o.layer, above, this.#filterBelow(here, part));
         next.opaque = isReplacing;
         here.children?.set(part, next);
         // What the whiteout deleted has no say in what stands in its place.
@@ -313,6 +323,14 @@ export class LayerBuilder {
       names.push(part);
     }
     return way;
+  }
+
+  #filterBelow(parent: MergeNode, name: ByteString): FilterState | undefined {
+    return parent.filter === undefined ? undefined : this.#o.filter?.enter(parent.filter, name);
+  }
+
+  #isDropped(parent: MergeNode, name: ByteString, kind: InodeKind): boolean {
+    return parent.filter !== undefined && this.#o.filter?.drops(parent.filter, name, kind) === true;
   }
 
   /** A symlink may lead to names and depths that no entry could have itself. */

@@ -2,6 +2,8 @@ import type { ByteString } from '../../core/bytes.ts';
 import { escapeBytes } from '../../core/bytes.ts';
 import { BuilderdError } from '../../core/errors.ts';
 import type { FidelityLog } from '../fidelity.ts';
+import { pruneTree } from '../filter/prune.ts';
+import type { TreeFilter } from '../filter/tree-filter.ts';
 import { MergeBudget } from './budget.ts';
 import { ImpliedDirectories } from './implied-directories.ts';
 import { LayerBuilder, type LayerPolicy } from './layer-builder.ts';
@@ -14,6 +16,7 @@ import { sealTree, type SealedTree } from './seal.ts';
 export interface LayerMergerOptions {
   readonly policy: LayerPolicy;
   readonly fidelity: FidelityLog;
+  readonly filter?: TreeFilter | undefined;
   /** Stored data that no name leads to any more. */
   readonly onRelease: (inode: MergeInode) => void;
 }
@@ -46,6 +49,7 @@ export class LayerMerger {
       layer,
       above: this.#root,
       budget: this.#budget,
+      filter: this.#o.filter,
       wanted: this.#wanted,
       onKept: (inode) => this.#kept.push(inode),
     });
@@ -66,11 +70,11 @@ export class LayerMerger {
     }
     for (const link of builder.linksBelow) {
       this.#links.push(link);
-      this.#wanted.add(joinPath(link.target));
+      if (link.isWanted) this.#wanted.add(joinPath(link.target));
     }
   }
 
-  /** Resolves links, drops whiteouts, counts. `needed`: inodes whose data a second read must bring. */
+  /** Resolves links, drops whiteouts and what the filter does not keep, counts. `needed`: inodes whose data a second read must bring. */
   finish(): SealedTree {
     if (this.#root === undefined) {
       throw new BuilderdError(
@@ -79,6 +83,8 @@ export class LayerMerger {
       );
     }
     this.#resolveLinks();
+    const { filter, fidelity } = this.#o;
+    if (filter !== undefined) pruneTree(this.#root, filter, fidelity);
     const sealed = sealTree(this.#root);
     for (const inode of this.#kept) {
       if (inode.links === 0 && inode.data === 'stored') this.#o.onRelease(inode);

@@ -1,4 +1,5 @@
 import type { ByteString } from '../../core/bytes.ts';
+import type { FilterState } from '../filter/tree-filter.ts';
 import type { Inode, InodeKind, TreeNode, Xattr } from '../tree.ts';
 
 /** An inode while layers are read: it also knows where its data came from. */
@@ -10,7 +11,7 @@ export interface MergeInode extends Inode {
   readonly layer: number;
   /** Which of that layer's entries with data it is; finds it again in a second read. */
   readonly ordinal: number;
-  /** 'skipped': an upper layer hides it, so its data was not kept. */
+  /** 'skipped': an upper layer or the filter hides it, so its data was not kept. */
   data: 'none' | 'stored' | 'skipped' | 'needed';
 }
 
@@ -21,6 +22,8 @@ export interface LinkBelow {
   readonly target: readonly ByteString[];
   /** Metadata from the headers of all names, in order, for the inode when it is found. */
   readonly overrides: ((inode: MergeInode) => void)[];
+  /** False while the filter drops all its names: nobody needs the data. */
+  isWanted: boolean;
   inode: MergeInode | undefined;
 }
 
@@ -41,6 +44,8 @@ export interface MergeNode extends TreeNode {
   readonly below: LinkBelow | undefined;
   /** For a directory of the layer being read: what the layers above have at its place. */
   above: Above;
+  /** For a directory: what the filter says about it, if there is a filter. */
+  readonly filter: FilterState | undefined;
 }
 
 /** The directory that this one merges into; 'hidden'; or undefined: nothing above. */
@@ -74,7 +79,7 @@ export function newInode(kind: InodeKind, layer: number, ordinal = -1): MergeIno
   };
 }
 
-export function newNode(inode: MergeInode, above?: Above): MergeNode {
+export function newNode(inode: MergeInode, above?: Above, filter?: FilterState): MergeNode {
   inode.refs++;
   return {
     inode,
@@ -84,14 +89,19 @@ export function newNode(inode: MergeInode, above?: Above): MergeNode {
     implied: false,
     below: undefined,
     above,
+    filter,
   };
 }
 
 /** Directories made by us: 0755 root:root, at the epoch (peers' trap 5.9). */
-export function newImpliedDirectory(layer: number, above: Above): MergeNode {
+export function newImpliedDirectory(
+  layer: number,
+  above: Above,
+  filter: FilterState | undefined,
+): MergeNode {
   const inode = newInode('dir', layer);
   inode.mode = 0o755;
-  const node = newNode(inode, above);
+  const node = newNode(inode, above, filter);
   node.implied = true;
   return node;
 }
