@@ -55,6 +55,8 @@ static const uint16_t denied[] = {
     /* Sockets of all families: the ones that it was handed are read and written as files. */
     SYS_socket, SYS_socketpair, SYS_bind, SYS_connect, SYS_listen, SYS_accept, SYS_accept4,
     SYS_sendto, SYS_sendmsg, SYS_sendmmsg, SYS_recvfrom, SYS_recvmsg, SYS_recvmmsg,
+    /* Takes any amount of disk at once, behind the end of a file where no limit looks. */
+    SYS_fallocate,
     /* The machine. */
     SYS_init_module, SYS_finit_module, SYS_delete_module, SYS_kexec_load, SYS_kexec_file_load,
     SYS_reboot, SYS_syslog, SYS_settimeofday, SYS_clock_settime, SYS_clock_adjtime, SYS_adjtimex,

@@ -13,6 +13,8 @@ export interface HandedFiles extends AsyncDisposable {
   readonly layers: JobMessage['layers'];
   readonly outputs: JobMessage['outputs'];
   readonly scratchFd?: number;
+  /** What `scratchFd` is inside. */
+  readonly scratch?: FileHandle;
 }
 
 /**
@@ -43,13 +45,13 @@ export async function openHandedFiles(job: ConvertJob, signal: AbortSignal): Pro
     });
   }
   const needsScratch = job.outputs.every(({ format }) => format !== 'ext4');
-  const scratchFd = needsScratch ? hand(files.use(await job.openScratch()).fd) : undefined;
+  const scratch = needsScratch ? files.use(await job.openScratch()) : undefined;
   const kept = files.move();
   return {
     descriptors,
     layers,
     outputs,
-    ...(scratchFd === undefined ? {} : { scratchFd }),
+    ...(scratch === undefined ? {} : { scratch, scratchFd: hand(scratch.fd) }),
     [Symbol.asyncDispose]: () => kept.disposeAsync(),
   };
 }

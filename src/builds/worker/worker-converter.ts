@@ -8,6 +8,7 @@ import type { ConversionLimits } from '../../rootfs/layer/layer-source.ts';
 import { acceptAnswer } from './accept-answer.ts';
 import { attendWorker } from './attend-worker.ts';
 import type { ConvertCall, ConvertedBuild, Converter } from './converter.ts';
+import { DiskWatch } from './disk-watch.ts';
 import { openHandedFiles } from './handed-files.ts';
 import { IdRanges, workerIds } from './id-ranges.ts';
 import { encodeInput, fileLimit } from './job-input.ts';
@@ -87,6 +88,10 @@ export function createWorkerConverter(options: WorkerConverterOptions): WorkerCo
     async convert(job, call) {
       throwIfAborted(call.signal, 'convert the image');
       await using files = await openHandedFiles(job, call.signal);
+      await using disk = new DiskWatch(
+        { ...files, outputs: job.outputs.map(({ handle }) => handle) },
+        call.maxArtifactBytes ?? Number.POSITIVE_INFINITY,
+      );
       using range = call.idBase === undefined ? ranges.take() : borrowed(call.idBase);
       const ids = workerIds(range.base);
       const root = rootFor(shared, ids.worker);
@@ -106,9 +111,10 @@ export function createWorkerConverter(options: WorkerConverterOptions): WorkerCo
       });
       const { answer, start, usage } = await attendWorker(worker, {
         ...options,
-        call,
+        call: { ...call, signal: AbortSignal.any([call.signal, disk.signal]) },
         mounts: root.mounts,
       });
+      await disk.check();
       const isolation = describeIsolation(ids.worker, start, call);
       return { ...(await acceptAnswer(answer, job)), ...usage, ...isolation };
     },
