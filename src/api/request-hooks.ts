@@ -1,3 +1,4 @@
+import { Duplex } from 'node:stream';
 import type { FastifyRequest, RouteOptions } from 'fastify';
 import { BuilderdError } from '../core/errors.ts';
 import type { Log } from '../core/log.ts';
@@ -45,7 +46,8 @@ export function addRequestHooks(app: ApiApp, options: RequestHookOptions): void 
 
   // HTTP/1.1 has the server's own clock for this; HTTP/2 streams have none.
   app.addHook('preParsing', async (request, reply, payload) => {
-    if (request.raw.httpVersionMajor < 2) return payload;
+    // A stream that was reset meanwhile will not close again.
+    if (request.raw.httpVersionMajor < 2 || isReset(request)) return payload;
     const timer = setTimeout(() => {
       reply.raw.destroy();
     }, limits.requestMs);
@@ -75,6 +77,12 @@ export function addRequestHooks(app: ApiApp, options: RequestHookOptions): void 
 
   app.setErrorHandler((reason, request, reply) => answerFault(reason, request, reply, log));
   app.setNotFoundHandler((request, reply) => answerFault(notFound(), request, reply, log));
+}
+
+/** Has an HTTP/2 client taken its request back? Only the stream below the message knows. */
+function isReset({ raw }: FastifyRequest): boolean {
+  const stream: unknown = Reflect.get(raw, 'stream');
+  return stream instanceof Duplex && stream.destroyed;
 }
 
 /** From here on the request's own span is what everything it starts belongs to. */
