@@ -20,6 +20,7 @@ import { createRedact } from '../logging/redact.ts';
 import { builderdVersion } from '../version.ts';
 import { checkConfigFile } from './check-config-file.ts';
 import { checkSettings } from './check-settings.ts';
+import { keepMemoryPrivate } from './keep-memory-private.ts';
 import { connectServiceManager } from './service-manager.ts';
 import { type Identity, ROLES, type RoleName } from './role-protocol.ts';
 import { makeLogDirectory, prepareDirectories } from './service-directories.ts';
@@ -51,6 +52,7 @@ export async function runServe(options: ServeOptions, io: Io): Promise<void> {
   const ignored: { log?: ServiceLog } = {};
   // Without a listener Node would open its debugger.
   process.on('SIGUSR1', () => ignored.log?.warn({ signal: 'SIGUSR1' }, 'Ignored a signal'));
+  const unguarded = keepMemoryPrivate();
   const first = await load(options.config, io.signal);
   const { settings } = first.config;
   await prepareDirectories(settings, first.identity);
@@ -124,6 +126,9 @@ export async function runServe(options: ServeOptions, io: Io): Promise<void> {
     `builderd ${builderdVersion()} starts`,
   );
   warnOfShadows(first, log);
+  if (unguarded !== undefined) {
+    log.warn({ code: unguarded }, 'A core dump of this service would hold its memory');
+  }
   try {
     await supervisor.run();
     await reloads;
