@@ -6,7 +6,7 @@ import type { AttemptImages } from '../builds/executor/attempt-images.ts';
 import { createContainerdImages } from '../builds/executor/containerd-images.ts';
 import { createExecutor, EXECUTOR_TIMES, type ExecutorTimes } from '../builds/executor/executor.ts';
 import { type HostState, readAvailableMemory } from '../builds/executor/host-room.ts';
-import { forgetOld, KEEP, purgeDeleted } from '../builds/executor/housekeeping.ts';
+import { forgetOld, KEEP, removeDeleted } from '../builds/executor/housekeeping.ts';
 import { createReconciler } from '../builds/executor/reconcile.ts';
 import { repeat } from '../builds/executor/repeat.ts';
 import { scrubArtifacts } from '../builds/executor/scrub.ts';
@@ -285,7 +285,7 @@ async function startChores(
   let lastAt = Number.NEGATIVE_INFINITY;
   await repeat(
     async () => {
-      await purgeDeleted(deps, { signal });
+      await removeDeleted(deps, KEEP, { signal });
       const { settings, given } = live.config;
       const now = performance.now();
       if (now - lastAt < settings.CLEANUP_INTERVAL) return;

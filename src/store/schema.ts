@@ -181,12 +181,14 @@ export interface BlobRow {
   verified_at: number | null;
 }
 
-/** A stored copy that no blob row names: removed when it has been here for the grace period. */
+/** A stored copy that no blob row names: removed when it has been here for its grace period. */
 export interface CondemnedBlobRow {
   tenant_id: string;
   digest: string;
   generation: string;
   stored_bytes: number;
+  /** Why no row names it, see store/artifacts/condemned-rows.ts. */
+  kind: string;
   condemned_at: number;
 }
 

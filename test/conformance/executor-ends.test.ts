@@ -1,13 +1,14 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import type { ExecutorOptions } from '../../src/builds/executor/executor.ts';
+import { KEEP, purgeDeleted, removeDeleted } from '../../src/builds/executor/housekeeping.ts';
 import { cancelBuild } from '../../src/store/builds/cancel-build.ts';
 import { deleteBuild } from '../../src/store/builds/delete-build.ts';
 import type { BuildState } from '../../src/core/build-state.ts';
 import { BuilderdError } from '../../src/core/errors.ts';
 import { parseFailpoints } from '../../src/core/failpoint.ts';
 import type { BuildId } from '../../src/core/ids.ts';
-import { forEachDatabase } from '../fixtures/databases.ts';
+import { forEachDatabase, silentLog } from '../fixtures/databases.ts';
 import {
   APP,
   eventually,
@@ -28,6 +29,15 @@ async function attemptsOf(service: ExecutorService, id: BuildId): Promise<string
     .orderBy('attempt')
     .execute();
   return rows.map(({ outcome, error_code }) => `${outcome} ${error_code ?? ''}`.trim());
+}
+
+/** Of root file systems: small documents and logs of other builds are left out. */
+async function storedCopies({ artifacts }: ExecutorService): Promise<number[]> {
+  const sizes: number[] = [];
+  for await (const file of artifacts.list(soon())) {
+    if (file.kind === 'blob' && file.storedBytes > 1024 ** 2) sizes.push(file.storedBytes);
+  }
+  return sizes;
 }
 
 async function cancel(service: ExecutorService, id: BuildId): Promise<void> {
@@ -235,6 +245,36 @@ forEachDatabase((_name, openTestDatabase) => {
       violations.map(({ quota_type }) => quota_type),
       ['storage'],
     );
+    await running.idle();
+    assert.deepEqual(await service.broken(), []);
+    assert.deepEqual(await storedCopies(service), [], 'its bytes are gone with it');
+  });
+
+  test('bytes of a deleted build count until they are gone: a tenant cannot fill a disk in turns', async () => {
+    await using service = await openExecutorService(openTestDatabase);
+    const { database, artifacts } = service;
+    const tenant = await service.tenant('acme', { maxStorageBytes: 3 * 1024 ** 2 });
+    await using running = service.start();
+    const run = async (fill: string): Promise<BuildId> => {
+      const layer = tarOf([{ name: 'large', content: Buffer.alloc(2 * 1024 ** 2, fill) }]);
+      await service.images.add(APP, { layers: [layer] });
+      return await service.submit(tenant);
+    };
+    const first = await run('x');
+    assert.equal((await service.until(first)).state, 'completed');
+    await running.idle();
+    const signal = AbortSignal.timeout(60_000);
+    await database.transaction((tx) => deleteBuild(tx, tenant.id, first, { force: false }), {
+      signal,
+    });
+    await purgeDeleted({ database, log: silentLog }, { signal });
+    const second = await service.until(await run('y'));
+    assert.deepEqual([second.state, second.errorCode], ['failed', 'quota.exceeded']);
+    assert.match(second.errorMessage ?? '', /deleted and not yet removed/);
+    const deps = { database, artifacts, log: silentLog };
+    await removeDeleted(deps, { ...KEEP, releasedMs: 0 }, { signal });
+    assert.deepEqual(await storedCopies(service), []);
+    assert.equal((await service.until(await run('z'))).state, 'completed');
     await running.idle();
     assert.deepEqual(await service.broken(), []);
   });

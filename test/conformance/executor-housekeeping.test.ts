@@ -135,7 +135,7 @@ forEachDatabase((_name, openTestDatabase) => {
       .set({ storage_bytes: full.quotas.maxStorageBytes })
       .where('id', '=', full.id)
       .execute();
-    const mover = new LogMover({ database, artifacts }, () => true);
+    const mover = new LogMover({ database, artifacts, log: silentLog }, () => true);
     assert.equal(await mover.run(soon()), 1);
     assert.equal(await mover.run(soon()), 0);
     await database.k

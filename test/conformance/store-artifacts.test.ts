@@ -201,6 +201,7 @@ forEachDatabase((name, openTestDatabase) => {
         tenant_id: tenantId,
         digest: blob.digest,
         generation: blob.generation,
+        kind: 'found',
         stored_bytes: 400,
         condemned_at: 0,
       })

@@ -1,6 +1,8 @@
 import { BuilderdError } from '../../core/errors.ts';
 import { formatBytes } from '../../core/units.ts';
 import { insertArtifacts, type NewArtifact } from '../../store/artifacts/artifact-rows.ts';
+import { readReleasedBytes } from '../../store/artifacts/condemned-rows.ts';
+import { requireNoted } from '../../store/artifacts/noted-copies.ts';
 import type { Db } from '../../store/database.ts';
 import { trimSegments } from '../../store/logs/trim-segments.ts';
 import { completeBuild } from '../../store/queue/complete-build.ts';
@@ -14,7 +16,7 @@ import type { WorkState } from './attempt-progress.ts';
 import { buildMetrics } from './build-metrics.ts';
 import { DONE, persist } from './persist.ts';
 import type { PreparedAttempt } from './prepare-attempt.ts';
-import { storeLog } from './store-log.ts';
+import { storeOwnLog } from './store-artifacts.ts';
 
 const STAGES = [
   ['pulling', 'pull'],
@@ -46,7 +48,7 @@ export async function completeAttempt(
   await journal.closeLines({ signal: attempt.signal });
   const { tenantId, buildId } = claim;
   const encrypt = deps.encryptAll || claim.quotas.encryption;
-  const log = await storeLog(fenced, { tenantId, encrypt }, deps, attempt);
+  const log = await storeOwnLog(attempt, { database, artifacts: deps.artifacts, encrypt });
   journal.progress.end();
   const all = [...artifacts, log];
   const facts = {
@@ -62,6 +64,11 @@ export async function completeAttempt(
   await persist(database, attempt, {
     body: async (tx) => {
       await completeBuild(tx, fenced, facts);
+      await requireNoted(
+        tx,
+        tenantId,
+        all.map(({ blob }) => blob),
+      );
       await insertArtifacts(tx, { tenantId, buildId, artifacts: all });
       await requireStorage(tx, attempt);
       await trimSegments(tx, buildId);
@@ -81,11 +88,16 @@ async function requireStorage(tx: Db, { claim }: Attempt): Promise<void> {
   const tenant = await findTenantById(tx, claim.tenantId);
   if (tenant === undefined)
     throw new BuilderdError('internal', 'Cannot find the tenant of a build');
-  const { storageBytes, quotas } = tenant;
-  if (storageBytes <= quotas.maxStorageBytes) return;
+  const { quotas } = tenant;
+  // Deleted bytes count until they are gone: else a disk could be filled by creating and deleting.
+  const released = await readReleasedBytes(tx, claim.tenantId);
+  const current = tenant.storageBytes + released;
+  if (current <= quotas.maxStorageBytes) return;
+  const going =
+    released === 0 ? '' : `, ${formatBytes(released)} of it deleted and not yet removed`;
   throw new BuilderdError(
     'quota.exceeded',
-    `Cannot keep the artifacts: with them the tenant has ${formatBytes(storageBytes)} of ${formatBytes(quotas.maxStorageBytes)}`,
-    { details: { quotaType: 'storage', current: storageBytes, limit: quotas.maxStorageBytes } },
+    `Cannot keep the artifacts: with them the tenant has ${formatBytes(current)} of ${formatBytes(quotas.maxStorageBytes)}${going}`,
+    { details: { quotaType: 'storage', current, limit: quotas.maxStorageBytes } },
   );
 }

@@ -206,6 +206,9 @@ class ClaimingExecutor implements Executor {
       onBadTenant: (tenantId, err) => {
         this.#options.log.error({ tenantId, err }, 'Cannot read a tenant: its builds wait');
       },
+      onBadBuild: ({ id: buildId, reason: err }) => {
+        this.#options.log.error({ buildId, err }, 'Cannot read a build: it has failed');
+      },
       signal,
     });
     if (claim === undefined) return false;

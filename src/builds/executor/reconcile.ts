@@ -1,5 +1,6 @@
 import type { Log } from '../../core/log.ts';
 import type { ArtifactStore } from '../../store/artifacts/artifact-store.ts';
+import { sweepCopies } from '../../store/artifacts/noted-copies.ts';
 import { sweepStaging } from '../../store/artifacts/sweep-staging.ts';
 import type { Database, Db } from '../../store/database.ts';
 import type { ExecutorIdentity } from '../../store/executor-identity.ts';
@@ -78,6 +79,7 @@ export function createReconciler(options: ReconcilerOptions): Reconciler {
         const { database, artifacts } = options;
         return (await sweepStaging(database, artifacts, call)).length;
       });
+      await look('blob', () => sweepCopies(options.database, options.artifacts, call));
       await attend('deleted builds', () => purgeDeleted(options, call));
       await attend('logs', () => logs.run(call));
       return { durationMs: performance.now() - started, orphans, faults };
@@ -90,10 +92,17 @@ export function createReconciler(options: ReconcilerOptions): Reconciler {
  * for they are dead; from others when their leases have ended.
  */
 async function takeBack(
-  { database, identity, graceMs }: ReconcilerOptions,
+  { database, identity, graceMs, log }: ReconcilerOptions,
   { signal }: ReconcileCall,
 ): Promise<number> {
-  const reaped = await reapExpired(database, { graceMs, deadOwners: identity.earlier, signal });
+  const reaped = await reapExpired(database, {
+    graceMs,
+    deadOwners: identity.earlier,
+    onBadBuild: ({ id: buildId, reason: err }) => {
+      log.error({ buildId, err }, 'Cannot read a build: it has failed');
+    },
+    signal,
+  });
   if (reaped.length > 0) return reaped.length;
   // None was left of the earlier ones: nothing is held under their names any more.
   if (identity.earlier.length > 0) {
@@ -105,14 +114,20 @@ async function takeBack(
 }
 
 async function releaseLeases(
-  { database, images }: ReconcilerOptions,
+  { database, images, log }: ReconcilerOptions,
   { isRunning, signal }: ReconcileCall,
 ): Promise<number> {
   let released = 0;
   for (const lease of await images.leases({ signal })) {
     if (isRunning(lease) || (await isHeld(database, lease))) continue;
-    await images.release(lease, { signal });
-    released += 1;
+    try {
+      await images.release(lease, { signal });
+      released += 1;
+    } catch (err) {
+      // One lease that does not go must not keep the others.
+      const { buildId, attempt, tenantId } = lease;
+      log.warn({ buildId, tenantId, attempt, err }, 'Cannot release a lease');
+    }
   }
   return released;
 }

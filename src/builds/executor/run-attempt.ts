@@ -3,6 +3,7 @@ import { BuilderdError } from '../../core/errors.ts';
 import { detachedSignal, Scope } from '../../core/scope.ts';
 import { formatDuration } from '../../core/units.ts';
 import type { NewArtifact } from '../../store/artifacts/artifact-rows.ts';
+import { discardCopies } from '../../store/artifacts/noted-copies.ts';
 import { openScratch } from '../../store/staged-file.ts';
 import type { AcquiredImage } from '../ports.ts';
 import type { ConvertedBuild } from '../worker/converter.ts';
@@ -34,6 +35,7 @@ export async function runAttempt(prepared: PreparedAttempt, deps: AttemptDeps): 
     await failpoints.hit('attempt.pulled');
 
     await journal.enter('extracting');
+    scope.defer('discard what was committed', () => discardUnnamed(attempt, deps));
     scope.defer('discard what was staged', () => discardStaged(attempt, deps));
     const outputs = await stageOutputs(attempt, plan.formats, deps.artifacts, scope);
     await failpoints.hit('attempt.staged');
@@ -106,6 +108,14 @@ function discardStaged({ claim }: Attempt, { artifacts }: AttemptDeps): Promise<
   return artifacts.discardAttempt({ buildId, attempt }, { signal: detachedSignal(UNDO_LIMIT_MS) });
 }
 
+/** What was committed and got no name; after a completed build there is none. */
+async function discardUnnamed(
+  { claim }: Attempt,
+  { database, artifacts }: AttemptDeps,
+): Promise<void> {
+  await discardCopies(database, artifacts, claim, { signal: detachedSignal(UNDO_LIMIT_MS) });
+}
+
 async function convert(
   { attempt, plan, journal }: PreparedAttempt,
   image: AcquiredImage,
@@ -126,8 +136,8 @@ async function convert(
     {
       signal,
       onProgress: journal.onProgress,
-      maxArtifactBytes: claim.quotas.maxDiskBytes,
-      maxHeapBytes: claim.quotas.maxMemoryBytes,
+      maxArtifactBytes: plan.maxDiskBytes,
+      maxHeapBytes: plan.maxMemoryBytes,
       ...(idPoolBase === undefined ? {} : { idBase: idPoolBase + claim.slot * IDS_PER_BUILD }),
     },
   );
@@ -141,7 +151,7 @@ async function store(
   deps: AttemptDeps,
 ): Promise<readonly NewArtifact[]> {
   const encrypt = deps.encryptAll || attempt.claim.quotas.encryption;
-  const target = { artifacts: deps.artifacts, encrypt };
+  const target = { database: deps.database, artifacts: deps.artifacts, encrypt };
   const stored: NewArtifact[] = [];
   for (const [index, output] of outputs.entries()) {
     const claimed = converted.artifacts[index];

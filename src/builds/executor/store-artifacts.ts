@@ -1,10 +1,19 @@
 import { BuilderdError } from '../../core/errors.ts';
 import type { Scope } from '../../core/scope.ts';
 import type { NewArtifact } from '../../store/artifacts/artifact-rows.ts';
-import type { ArtifactStore, StagedArtifact } from '../../store/artifacts/artifact-store.ts';
+import type {
+  ArtifactStore,
+  StagedArtifact,
+  StoredBlob,
+} from '../../store/artifacts/artifact-store.ts';
+import { noteCopy } from '../../store/artifacts/noted-copies.ts';
+import { attemptGeneration } from '../../store/artifacts/stored-name.ts';
+import type { Database } from '../../store/database.ts';
+import { exportLog } from '../logs/export-log.ts';
 import type { Format } from '../request.ts';
 import type { ClaimedArtifact } from '../worker/converter.ts';
 import type { Attempt } from './attempt.ts';
+import { persist } from './persist.ts';
 
 export interface StagedOutput {
   readonly format: Format;
@@ -12,6 +21,7 @@ export interface StagedOutput {
 }
 
 interface StoreDeps {
+  readonly database: Database;
   readonly artifacts: ArtifactStore;
   readonly encrypt: boolean;
 }
@@ -26,6 +36,12 @@ const DOCUMENTS = {
   'fidelity.json': { format: 'fidelity', mediaType: 'application/json' },
 } as const;
 export type DocumentName = keyof typeof DOCUMENTS;
+
+export const LOG = {
+  name: 'build.log',
+  format: 'log',
+  mediaType: 'application/x-ndjson',
+} as const;
 
 /** An empty file for each format, on the disk that keeps artifacts; gone with the scope. */
 export async function stageOutputs(
@@ -50,13 +66,13 @@ export async function stageOutputs(
  * has written another one into metadata.json too, and nothing of it is kept.
  */
 export async function storeOutput(
-  { claim, signal }: Attempt,
+  attempt: Attempt,
   { format, staged }: StagedOutput,
   claimed: ClaimedArtifact,
-  { artifacts, encrypt }: StoreDeps,
+  deps: StoreDeps,
 ): Promise<NewArtifact> {
   const { name, mediaType } = FILES[format];
-  const blob = await artifacts.commit(staged, { tenantId: claim.tenantId, encrypt, signal });
+  const blob = await commitNoted(attempt, staged, deps);
   if (blob.digest !== claimed.digest || blob.sizeBytes !== claimed.sizeBytes) {
     throw new BuilderdError(
       'internal',
@@ -67,14 +83,41 @@ export async function storeOutput(
 }
 
 export async function storeDocument(
-  { claim, signal }: Attempt,
+  attempt: Attempt,
   name: DocumentName,
   text: string,
-  { artifacts, encrypt }: StoreDeps,
+  deps: StoreDeps,
 ): Promise<NewArtifact> {
-  const request = { buildId: claim.buildId, attempt: claim.attempt, name };
-  await using staged = await artifacts.stage(request, { signal });
+  const request = { buildId: attempt.claim.buildId, attempt: attempt.claim.attempt, name };
+  await using staged = await deps.artifacts.stage(request, { signal: attempt.signal });
   await staged.handle.writeFile(text);
-  const blob = await artifacts.commit(staged, { tenantId: claim.tenantId, encrypt, signal });
-  return { name, ...DOCUMENTS[name], blob };
+  return { name, ...DOCUMENTS[name], blob: await commitNoted(attempt, staged, deps) };
+}
+
+/** The log of a build that is being completed. Nothing may be written to it after it was read. */
+export async function storeOwnLog(attempt: Attempt, deps: StoreDeps): Promise<NewArtifact> {
+  const request = {
+    buildId: attempt.claim.buildId,
+    attempt: attempt.claim.attempt,
+    name: LOG.name,
+  };
+  await using staged = await deps.artifacts.stage(request, { signal: attempt.signal });
+  await staged.handle.writeFile(exportLog(deps.database, attempt.claim.buildId));
+  return { ...LOG, blob: await commitNoted(attempt, staged, deps) };
+}
+
+/** From here on the copy is known, and goes with the attempt unless a row names it. */
+async function commitNoted(
+  attempt: Attempt,
+  staged: StagedArtifact,
+  { database, artifacts, encrypt }: StoreDeps,
+): Promise<StoredBlob> {
+  const { signal, claim } = attempt;
+  const { tenantId } = claim;
+  const blob = await artifacts.commit(staged, { tenantId, encrypt, signal });
+  await persist(database, attempt, {
+    body: (tx) => noteCopy(tx, tenantId, blob, attemptGeneration(claim)),
+    landed: () => undefined,
+  });
+  return blob;
 }

@@ -1,34 +1,24 @@
+import type { Log } from '../../core/log.ts';
 import { detachedSignal } from '../../core/scope.ts';
-import type { TenantId } from '../../core/ids.ts';
-import { insertArtifacts, type NewArtifact } from '../../store/artifacts/artifact-rows.ts';
-import type { ArtifactStore, StagedAttempt } from '../../store/artifacts/artifact-store.ts';
+import { insertArtifacts } from '../../store/artifacts/artifact-rows.ts';
+import type { ArtifactStore, StoredBlob } from '../../store/artifacts/artifact-store.ts';
+import { discardCopy, noteCopy, requireNoted } from '../../store/artifacts/noted-copies.ts';
+import { freshGeneration } from '../../store/artifacts/stored-name.ts';
 import type { Database } from '../../store/database.ts';
 import { type EndedLog, findEndedLogs, holdEndedLog } from '../../store/logs/find-ended-logs.ts';
 import { trimSegments } from '../../store/logs/trim-segments.ts';
 import { findTenantById } from '../../store/tenants/find-tenant.ts';
 import { exportLog } from '../logs/export-log.ts';
+import { LOG } from './store-artifacts.ts';
 
 export interface LogStoreDeps {
   readonly database: Database;
   readonly artifacts: ArtifactStore;
+  readonly log: Log;
 }
 
 interface Call {
   readonly signal: AbortSignal;
-}
-
-/** The log as an artifact. Nothing may be written to it after it was read, or readers would miss that. */
-export async function storeLog(
-  attempt: StagedAttempt,
-  { tenantId, encrypt }: { readonly tenantId: TenantId; readonly encrypt: boolean },
-  { database, artifacts }: LogStoreDeps,
-  { signal }: Call,
-): Promise<NewArtifact> {
-  const name = 'build.log';
-  await using staged = await artifacts.stage({ ...attempt, name }, { signal });
-  await staged.handle.writeFile(exportLog(database, attempt.buildId));
-  const blob = await artifacts.commit(staged, { tenantId, encrypt, signal });
-  return { name, format: 'log', mediaType: 'application/x-ndjson', blob };
 }
 
 const BATCH = 20;
@@ -51,10 +41,22 @@ export class LogMover {
 
   /** Gives how many it moved. */
   async run(call: Call): Promise<number> {
-    const logs = await findEndedLogs(this.#deps.database, { after: this.#after, limit: BATCH });
-    this.#after = logs.length < BATCH ? '' : (logs.at(-1)?.buildId ?? '');
+    const { database, log } = this.#deps;
+    const page = await findEndedLogs(database, { after: this.#after, limit: BATCH });
+    this.#after = page.next;
+    for (const { buildId, reason } of page.unreadable) {
+      log.error({ buildId, err: reason }, 'Cannot read a build: its log stays where it is');
+    }
     let moved = 0;
-    for (const log of logs) moved += (await this.#move(log, call)) ? 1 : 0;
+    for (const ended of page.logs) {
+      try {
+        moved += (await this.#move(ended, call)) ? 1 : 0;
+      } catch (err) {
+        if (call.signal.aborted) throw err;
+        const { buildId, tenantId } = ended;
+        log.warn({ buildId, tenantId, err }, 'Cannot move a log into the artifact store');
+      }
+    }
     return moved;
   }
 
@@ -64,22 +66,40 @@ export class LogMover {
     const tenant = await findTenantById(database, tenantId);
     if (tenant === undefined || tenant.storageBytes >= tenant.quotas.maxStorageBytes) return false;
     const encrypt = this.#encryptAll() || tenant.quotas.encryption;
+    let blob: StoredBlob | undefined;
     try {
-      const stored = await storeLog({ buildId, attempt }, { tenantId, encrypt }, this.#deps, call);
-      const room = tenant.quotas.maxStorageBytes - stored.blob.sizeBytes;
+      blob = await this.#store(log, encrypt, call);
+      const artifact = { ...LOG, blob };
+      const room = tenant.quotas.maxStorageBytes - blob.sizeBytes;
       return await database.transaction(async (tx) => {
         if (!(await holdEndedLog(tx, log))) return false;
         const now = await findTenantById(tx, tenantId, { lock: true });
         if (now === undefined || now.storageBytes > room) return false;
-        await insertArtifacts(tx, { tenantId, buildId, artifacts: [stored] });
+        await requireNoted(tx, tenantId, [artifact.blob]);
+        await insertArtifacts(tx, { tenantId, buildId, artifacts: [artifact] });
         await trimSegments(tx, buildId);
         return true;
       }, call);
     } finally {
-      await artifacts.discardAttempt(
-        { buildId, attempt },
-        { signal: detachedSignal(UNDO_LIMIT_MS) },
-      );
+      const undo = { signal: detachedSignal(UNDO_LIMIT_MS) };
+      await artifacts.discardAttempt({ buildId, attempt }, undo);
+      // No-op for a copy that has its name.
+      if (blob !== undefined) await discardCopy(database, artifacts, tenantId, blob, undo);
     }
+  }
+
+  /** Under a generation of its own: the attempt is over, and what it commits may be swept any time. */
+  async #store(
+    { buildId, tenantId, attempt }: EndedLog,
+    encrypt: boolean,
+    { signal }: Call,
+  ): Promise<StoredBlob> {
+    const { database, artifacts } = this.#deps;
+    const generation = freshGeneration();
+    await using staged = await artifacts.stage({ buildId, attempt, name: LOG.name }, { signal });
+    await staged.handle.writeFile(exportLog(database, buildId));
+    const blob = await artifacts.commit(staged, { tenantId, encrypt, generation, signal });
+    await noteCopy(database, tenantId, blob, generation);
+    return blob;
   }
 }

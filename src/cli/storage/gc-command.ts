@@ -1,8 +1,9 @@
-import { expireBuilds, KEEP, purgeDeleted } from '../../builds/executor/housekeeping.ts';
+import { expireBuilds, graceOf, KEEP, purgeDeleted } from '../../builds/executor/housekeeping.ts';
 import { BuilderdError } from '../../core/errors.ts';
 import { formatBytes, formatDuration } from '../../core/units.ts';
 import { collectGarbage } from '../../store/artifacts/collect-garbage.ts';
 import { findExpiredBuilds } from '../../store/artifacts/expired-builds.ts';
+import { sweepCopies } from '../../store/artifacts/noted-copies.ts';
 import { sweepStaging } from '../../store/artifacts/sweep-staging.ts';
 import type { Io } from '../io.ts';
 import { oneLine } from '../print-fault.ts';
@@ -37,10 +38,16 @@ export async function runGc(options: GcOptions, io: Io): Promise<void> {
   const expired = await expire(storage, { dryRun, signal });
   const staged =
     dryRun && store.backend === 's3' ? [] : await sweepStaging(database, store, { dryRun, signal });
-  const report = await collectGarbage(database, store, { graceMs, dryRun, signal });
+  const onBadCopy = (name: string, { message }: BuilderdError): void => {
+    io.stderr.write(`builderd: ${oneLine(`Cannot remove ${name}: ${message}`)}\n`);
+  };
+  const abandoned = await sweepCopies(database, store, { dryRun, onBadCopy, signal });
+  const grace = graceOf({ ...KEEP, unnamedMs: graceMs });
+  const report = await collectGarbage(database, store, { ...grace, onBadCopy, dryRun, signal });
   if (options.json === true) {
     const deadAttempts = staged.length;
-    io.stdout.write(`${JSON.stringify({ dryRun, graceMs, expired, deadAttempts, ...report })}\n`);
+    const facts = { dryRun, graceMs, expired, deadAttempts, abandoned, ...report };
+    io.stdout.write(`${JSON.stringify(facts)}\n`);
     return;
   }
   const would = dryRun ? 'Would have ' : '';
@@ -50,11 +57,12 @@ export async function runGc(options: GcOptions, io: Io): Promise<void> {
   };
   say(`expired ${expired} builds beyond their retention`);
   say(`removed staged files of ${staged.length} attempts that are over`);
+  say(`removed ${abandoned} copies that such attempts had stored`);
   say(`found ${report.condemned} new copies that no artifact names`);
   say(`removed ${report.removed} copies, ${formatBytes(report.removedBytes)}`);
   const { waiting, waitingBytes } = report;
   io.stdout.write(
-    `${waiting} copies, ${formatBytes(waitingBytes)}, wait for the end of their ${formatDuration(graceMs)}\n`,
+    `${waiting} copies, ${formatBytes(waitingBytes)}, wait for the end of their time: ${formatDuration(KEEP.releasedMs)} after a delete, else ${formatDuration(graceMs)}\n`,
   );
   for (const name of report.foreign) {
     io.stdout.write(`not written by builderd, left alone: ${oneLine(name)}\n`);

@@ -97,7 +97,7 @@ export async function dropUnreferenced(
     .where('tenant_id', '=', tenantId)
     .where('digest', '=', digest)
     .execute();
-  await condemn(tx, tenantId, blob);
+  await condemn(tx, tenantId, blob, 'released');
   await addStorage(tx, tenantId, -blob.sizeBytes);
   return blob.sizeBytes;
 }

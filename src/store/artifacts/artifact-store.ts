@@ -73,6 +73,13 @@ export interface StoreSpace {
   readonly totalBytes: number;
 }
 
+export interface CommitOptions {
+  readonly tenantId: TenantId;
+  readonly encrypt: boolean;
+  /** Of the new copy, if one is made. Default: that of the attempt, see stored-name.ts. */
+  readonly generation?: Generation;
+}
+
 interface Call {
   readonly signal: AbortSignal;
 }
@@ -94,10 +101,7 @@ export interface ArtifactStore extends AsyncDisposable {
    * same attempt is a no-op. A fault leaves nothing visible; after a failed fsync the attempt must
    * be given up: `storage.failed`. Throws `storage.full`, `build.cancelled`.
    */
-  commit(
-    staged: StagedArtifact,
-    options: Call & { readonly tenantId: TenantId; readonly encrypt: boolean },
-  ): Promise<StoredBlob>;
+  commit(staged: StagedArtifact, options: Call & CommitOptions): Promise<StoredBlob>;
   /**
    * The plain bytes, whole or a range that lies inside. Reads only as fast as it is read from;
    * destroying it releases all. Errors, also later on the stream: `artifact.missing`,

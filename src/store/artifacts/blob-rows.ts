@@ -115,11 +115,17 @@ export async function insertBlob(tx: Db, tenantId: TenantId, blob: StoredBlob): 
     await pardon(tx, tenantId, blob);
     return;
   }
-  await replaceCopy(tx, old, blob);
+  await replaceCopy(tx, old, blob, 'released');
 }
 
 /** Only while the row still names `old`; false when it does not. */
-export async function replaceCopy(tx: Db, old: BlobRecord, blob: StoredBlob): Promise<boolean> {
+export async function replaceCopy(
+  tx: Db,
+  old: BlobRecord,
+  blob: StoredBlob,
+  /** What the old copy is from now on: nobody is charged for what an operator replaces. */
+  becomes: 'released' | 'replaced',
+): Promise<boolean> {
   const changed = await tx.k
     .updateTable('blobs')
     .set(copyColumns(tx, blob))
@@ -128,8 +134,10 @@ export async function replaceCopy(tx: Db, old: BlobRecord, blob: StoredBlob): Pr
     .where('generation', '=', old.generation)
     .executeTakeFirst();
   const isOurs = Number(changed.numUpdatedRows) === 1;
-  if (isOurs && old.generation !== blob.generation) await condemn(tx, old.tenantId, old);
   if (isOurs) await pardon(tx, old.tenantId, blob);
+  if (isOurs && old.generation !== blob.generation) {
+    await condemn(tx, old.tenantId, old, becomes);
+  }
   return isOurs;
 }
 

@@ -1,19 +1,24 @@
 import type { Digest } from '../../core/digest.ts';
+import { asBuilderdError, type BuilderdError, isBuilderdError } from '../../core/errors.ts';
 import type { TenantId } from '../../core/ids.ts';
 import { throwIfAborted } from '../../core/scope.ts';
 import type { Database, Db } from '../database.ts';
 import { readInteger } from '../row-values.ts';
 import type { ArtifactStore, Generation, ListedFile } from './artifact-store.ts';
 import { holdStorage } from './blob-rows.ts';
-import { condemn, type CondemnedBlob, findOverdue, strike } from './condemned-rows.ts';
+import {
+  condemn,
+  type CondemnedBlob,
+  findOverdue,
+  type Grace,
+  strike,
+  sumOverdue,
+} from './condemned-rows.ts';
 
-export interface GarbageOptions {
-  /**
-   * Time from the day that no row names a copy to its removal: longer than a build may take from its
-   * commit to its row, and than a download may take.
-   */
-  readonly graceMs: number;
+export interface GarbageOptions extends Grace {
   readonly dryRun?: boolean;
+  /** Hears of what was passed over: a row that cannot be read, a copy that cannot be removed. */
+  readonly onBadCopy?: (name: string, reason: BuilderdError) => void;
   readonly signal: AbortSignal;
 }
 
@@ -45,22 +50,22 @@ export async function collectGarbage(
   store: ArtifactStore,
   options: GarbageOptions,
 ): Promise<GarbageReport> {
-  const { graceMs, dryRun = false, signal } = options;
+  const { dryRun = false, signal } = options;
   const found = await condemnUnnamed(database, store, { dryRun, signal });
   let removed = 0;
   let removedBytes = 0;
   if (dryRun) {
-    const due = await sumCondemned(database, { graceMs });
+    const due = await sumOverdue(database, options);
     removed = due.count;
     removedBytes = due.bytes;
   } else {
-    for await (const copy of removeOverdue(database, store, options)) {
+    for await (const copy of removeDue(database, store, options)) {
       removed += 1;
       removedBytes += copy.storedBytes;
     }
     await store.tidy({ signal });
   }
-  const all = await sumCondemned(database, {});
+  const all = await sumCondemned(database);
   return {
     ...found,
     removed,
@@ -136,37 +141,53 @@ export async function condemnFile(
   return database.transaction(
     async (tx) => {
       if ((await unnamedOf(tx, [file])).length === 0) return false;
-      await condemn(tx, file.tenantId, file);
+      await condemn(tx, file.tenantId, file, 'found');
       return true;
     },
     { signal },
   );
 }
 
-async function* removeOverdue(
+/** Removes copies whose grace period is over, without looking for new ones; gives each of them. */
+export async function* removeDue(
   database: Database,
   store: ArtifactStore,
-  { graceMs, signal }: GarbageOptions,
+  options: GarbageOptions,
 ): AsyncGenerator<CondemnedBlob, void, void> {
   for (;;) {
-    const overdue = await findOverdue(database, { graceMs, limit: BATCH });
-    let progress = 0;
+    const overdue = await findOverdue(database, { ...options, limit: BATCH });
     for (const copy of overdue) {
-      throwIfAborted(signal, 'collect garbage');
-      const isStruck = await database.transaction(
-        async (tx) => {
-          if (await tenantExists(tx, copy.tenantId)) await holdStorage(tx, copy.tenantId);
-          return strike(tx, copy, { graceMs });
-        },
-        { signal },
-      );
-      progress += 1;
-      if (!isStruck) continue;
-      // A crash here leaves a file without a row: found and condemned again by the next run.
-      await store.remove(copy.tenantId, copy, { signal });
-      yield copy;
+      throwIfAborted(options.signal, 'collect garbage');
+      if (await removeCopy(database, store, copy, options)) yield copy;
     }
-    if (overdue.length < BATCH || progress === 0) return;
+    if (overdue.length === 0) return;
+  }
+}
+
+/** False when a row names the copy by now, somebody else removes it, or it cannot be removed. */
+export async function removeCopy(
+  database: Database,
+  store: ArtifactStore,
+  copy: CondemnedBlob,
+  { signal, onBadCopy, ...grace }: GarbageOptions,
+): Promise<boolean> {
+  const isStruck = await database.transaction(
+    async (tx) => {
+      if (await tenantExists(tx, copy.tenantId)) await holdStorage(tx, copy.tenantId);
+      return strike(tx, copy, grace);
+    },
+    { signal },
+  );
+  if (!isStruck) return false;
+  try {
+    // A crash here leaves a file without a row: found and condemned again by the next run.
+    await store.remove(copy.tenantId, copy, { signal });
+    return true;
+  } catch (reason) {
+    const isAway = isBuilderdError(reason, 'service.unavailable');
+    if (onBadCopy === undefined || isAway || signal.aborted) throw reason;
+    onBadCopy(nameOf(copy), asBuilderdError(reason, 'remove a copy'));
+    return false;
   }
 }
 
@@ -175,19 +196,13 @@ async function tenantExists(db: Db, id: TenantId): Promise<boolean> {
   return row !== undefined;
 }
 
-async function sumCondemned(
-  db: Db,
-  { graceMs }: { readonly graceMs?: number },
-): Promise<{ readonly count: number; readonly bytes: number }> {
-  const query = db.k
+async function sumCondemned(db: Db): Promise<{ readonly count: number; readonly bytes: number }> {
+  const row = await db.k
     .selectFrom('condemned_blobs')
     .select((eb) => [
       eb.fn.countAll().as('count'),
       eb.fn.coalesce(eb.fn.sum('stored_bytes'), eb.lit(0)).as('bytes'),
-    ]);
-  const row = await (graceMs === undefined
-    ? query
-    : query.where((eb) => eb(eb('condemned_at', '+', graceMs), '<=', db.now))
-  ).executeTakeFirstOrThrow();
+    ])
+    .executeTakeFirstOrThrow();
   return { count: readInteger(row.count, 'count'), bytes: readInteger(row.bytes, 'sum') };
 }

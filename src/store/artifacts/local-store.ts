@@ -9,6 +9,7 @@ import { PLAIN_BATCH } from './age-payload.ts';
 import type {
   ArtifactStore,
   BlobRange,
+  CommitOptions,
   Generation,
   ListedFile,
   StagedArtifact,
@@ -123,15 +124,13 @@ class LocalStore implements ArtifactStore {
     return this.#staging.stage(request, signal);
   }
 
-  async commit(
-    staged: StagedArtifact,
-    options: Call & { readonly tenantId: TenantId; readonly encrypt: boolean },
-  ): Promise<StoredBlob> {
+  async commit(staged: StagedArtifact, options: Call & CommitOptions): Promise<StoredBlob> {
     this.#assertWritable();
     await this.#health.assertHealthy(options.signal);
     try {
       await using at = await this.#staging.enter(staged.request);
-      const use = { at, handle: staged.handle, generation: attemptGeneration(staged.request) };
+      const { generation = attemptGeneration(staged.request) } = options;
+      const use = { at, handle: staged.handle, generation };
       const blob = options.encrypt
         ? await this.#commitEncrypted(use, options)
         : await this.#commitPlain(use, options);

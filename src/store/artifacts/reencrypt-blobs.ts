@@ -44,9 +44,9 @@ export async function reencryptBlobs(
       const isTaken = await database.transaction(
         async (tx) => {
           await holdStorage(tx, tenantId);
-          if (await replaceCopy(tx, blob, copy)) return true;
+          if (await replaceCopy(tx, blob, copy, 'replaced')) return true;
           // Released or replaced meanwhile: then the new copy is the one too many.
-          await condemn(tx, tenantId, copy);
+          await condemn(tx, tenantId, copy, 'replaced');
           return false;
         },
         { signal },

@@ -8,6 +8,7 @@ import { PLAIN_BATCH } from './age-payload.ts';
 import type {
   ArtifactStore,
   BlobRange,
+  CommitOptions,
   Generation,
   ListedFile,
   StagedArtifact,
@@ -94,12 +95,10 @@ class S3Store implements ArtifactStore {
     return this.#staging().stage(request, signal);
   }
 
-  async commit(
-    staged: StagedArtifact,
-    options: Call & { readonly tenantId: TenantId; readonly encrypt: boolean },
-  ): Promise<StoredBlob> {
+  async commit(staged: StagedArtifact, options: Call & CommitOptions): Promise<StoredBlob> {
     const { tenantId, encrypt, signal } = options;
     const { handle, request } = staged;
+    const { generation = attemptGeneration(request) } = options;
     const staging = this.#staging();
     try {
       const key = encrypt
@@ -121,7 +120,7 @@ class S3Store implements ArtifactStore {
           plain: fileCopy(diskIo, handle, sizeBytes).read(range, PLAIN_BATCH),
           digest,
           sizeBytes,
-          generation: attemptGeneration(request),
+          generation,
           key,
           signal,
         }));

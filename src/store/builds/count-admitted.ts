@@ -13,15 +13,27 @@ export interface Admitted {
   readonly buildMsToday: number;
   /** Until the next UTC day begins. */
   readonly msToMidnight: number;
+  /** Of deleted builds, still in the store: that room is not the tenant's again before they are gone. */
+  readonly releasedBytes: number;
 }
 
 const DAY_MS = 86_400_000;
 
 /** True until the transaction ends only while the tenant's row is locked. */
 export async function countAdmitted(tx: Db, tenantId: TenantId): Promise<Admitted> {
-  const { queued, now } = await tx.k
+  const { queued, now, released } = await tx.k
     .selectFrom('builds')
-    .select((eb) => [eb.fn.countAll().as('queued'), tx.now.as('now')])
+    .select((eb) => [
+      eb.fn.countAll().as('queued'),
+      tx.now.as('now'),
+      // With the same statement: a create is one round trip shorter.
+      eb
+        .selectFrom('condemned_blobs')
+        .select((sub) => sub.fn.coalesce(sub.fn.sum('stored_bytes'), sub.lit(0)).as('bytes'))
+        .where('tenant_id', '=', tenantId)
+        .where('kind', '=', 'released')
+        .as('released'),
+    ])
     .where('tenant_id', '=', tenantId)
     // Written out, or the index of the queue is not used.
     .where('state', '=', sql.lit('pending'))
@@ -37,5 +49,6 @@ export async function countAdmitted(tx: Db, tenantId: TenantId): Promise<Admitte
     createdToday: readInteger(day?.builds_created ?? 0, 'usage_daily.builds_created'),
     buildMsToday: readInteger(day?.build_ms ?? 0, 'usage_daily.build_ms'),
     msToMidnight: DAY_MS - (readInteger(now, 'now') % DAY_MS),
+    releasedBytes: readInteger(released, 'sum'),
   };
 }

@@ -1,5 +1,7 @@
 import { type BuildId, parseBuildId, parseTenantId, type TenantId } from '../../core/ids.ts';
+import type { BuilderdError } from '../../core/errors.ts';
 import type { Db } from '../database.ts';
+import { parseEach } from '../parse-each.ts';
 import { readInteger, readText } from '../row-values.ts';
 
 /** A build that ended without artifacts, and whose log is still in the database. */
@@ -10,11 +12,19 @@ export interface EndedLog {
   readonly attempt: number;
 }
 
+export interface EndedLogs {
+  readonly logs: readonly EndedLog[];
+  /** Passed over: their rows are not what builderd writes. */
+  readonly unreadable: readonly { readonly buildId: string; readonly reason: BuilderdError }[];
+  /** What the next page begins after; empty at the end. */
+  readonly next: string;
+}
+
 /** By id, from the one after `after` on. */
 export async function findEndedLogs(
   db: Db,
   { after, limit }: { readonly after: string; readonly limit: number },
-): Promise<readonly EndedLog[]> {
+): Promise<EndedLogs> {
   const rows = await db.k
     .selectFrom('builds')
     .select(['id', 'tenant_id', 'attempt'])
@@ -32,11 +42,16 @@ export async function findEndedLogs(
     .orderBy('id')
     .limit(limit)
     .execute();
-  return rows.map((row) => ({
+  const { parsed, unreadable } = parseEach(rows, (row) => ({
     buildId: parseBuildId(readText(row.id, 'builds.id')),
     tenantId: parseTenantId(readText(row.tenant_id, 'builds.tenant_id')),
     attempt: readInteger(row.attempt, 'builds.attempt'),
   }));
+  return {
+    logs: parsed,
+    unreadable: unreadable.map(({ row, reason }) => ({ buildId: row.id, reason })),
+    next: rows.length < limit ? '' : (rows.at(-1)?.id ?? ''),
+  };
 }
 
 /**

@@ -150,6 +150,7 @@ const TABLES: Readonly<Record<string, { columns: Columns; key: readonly string[]
       digest: 'text',
       generation: 'text',
       stored_bytes: 'int',
+      kind: 'text',
       condemned_at: 'int',
     },
     key: ['tenant_id', 'digest', 'generation'],
@@ -340,7 +341,7 @@ const INDEXES: readonly {
   {
     name: 'builds_deleted',
     table: 'builds',
-    columns: ['deleted_at'],
+    columns: ['id'],
     where: 'deleted_at is not null',
   },
   { name: 'blobs_verified', table: 'blobs', columns: ['verified_at'] },

@@ -1,12 +1,14 @@
 import { sql } from 'kysely';
-import { BuilderdError } from '../../core/errors.ts';
-import { parseBuildId } from '../../core/ids.ts';
+import { asBuilderdError, BuilderdError } from '../../core/errors.ts';
+import { type BuildId, parseBuildId } from '../../core/ids.ts';
 import type { Quotas } from '../../core/quotas.ts';
 import type { Database, Db } from '../database.ts';
 import { appendEvent } from '../events/append-event.ts';
-import { readInteger, readJson, readOptionalText } from '../row-values.ts';
+import { readInteger, readJson, readOptionalText, readText } from '../row-values.ts';
+import type { BuildRow } from '../schema.ts';
 import { type Candidate, isAnythingPending, readCandidates } from './candidates.ts';
 import type { Claim } from './claim.ts';
+import { failUnreadable, type UnreadableBuild } from './fail-unreadable.ts';
 import { chargeClaim, inFairOrder } from './fair-order.ts';
 import { readHeld, smallestFree } from './held-builds.ts';
 import { openStep } from './step-rows.ts';
@@ -28,6 +30,8 @@ export interface ClaimOptions {
   readonly quotaDefaults?: Partial<Quotas>;
   /** Hears of tenants whose rows cannot be read: they are passed over. */
   readonly onBadTenant?: (tenantId: string, reason: BuilderdError) => void;
+  /** Hears of builds whose rows cannot be read: they have failed by then. */
+  readonly onBadBuild?: (build: UnreadableBuild) => void;
   readonly signal: AbortSignal;
 }
 
@@ -48,11 +52,20 @@ export async function claimBuild(
   database: Database,
   options: ClaimOptions,
 ): Promise<Claim | undefined> {
-  if (!(await isAnythingPending(database))) return undefined;
-  return await database.transaction((tx) => claimInside(tx, options), options);
+  for (;;) {
+    if (!(await isAnythingPending(database))) return undefined;
+    const found = await database.transaction((tx) => claimInside(tx, options), options);
+    if (found?.kind !== 'unreadable') return found?.claim;
+    options.onBadBuild?.(found.build);
+  }
 }
 
-async function claimInside(tx: Db, options: ClaimOptions): Promise<Claim | undefined> {
+type Found =
+  | { readonly kind: 'claimed'; readonly claim: Claim }
+  /** It has failed, and is in nobody's way any more. */
+  | { readonly kind: 'unreadable'; readonly build: UnreadableBuild };
+
+async function claimInside(tx: Db, options: ClaimOptions): Promise<Found | undefined> {
   if (tx.dialect === 'postgres') {
     await sql.raw(`select pg_advisory_xact_lock(${ADVISORY_LOCK})`).execute(tx.k);
   }
@@ -65,42 +78,74 @@ async function claimInside(tx: Db, options: ClaimOptions): Promise<Claim | undef
   for (const candidate of inFairOrder(eligible, virtualTime)) {
     const row = await lockHead(tx, candidate.head);
     if (row === undefined) continue;
-    if (!hasRoom(row, options)) {
-      if (row.waitedMs > OVERTAKE_LIMIT_MS) return undefined;
+    const head = parseHead(row);
+    if (head instanceof BuilderdError) {
+      const build = { id: candidate.head, reason: head };
+      await failUnreadable(tx, build);
+      return { kind: 'unreadable', build };
+    }
+    if (!hasRoom(head, options)) {
+      if (head.waitedMs > OVERTAKE_LIMIT_MS) return undefined;
       continue;
     }
-    const claim = await take(tx, { candidate, slot, options });
+    const claim = await take(tx, { candidate, head, slot, options });
     await writeVirtualTimes(tx, candidate.tenantId, chargeClaim(candidate, virtualTime));
-    return claim;
+    return { kind: 'claimed', claim };
   }
   return undefined;
 }
 
+/** All that a claim reads of the row: nothing is written before it is read. */
 interface Head {
+  readonly buildId: BuildId;
   readonly memoryBytes: number;
   readonly diskBytes: number;
+  readonly timeoutMs: number;
   readonly waitedMs: number;
+  readonly spec: unknown;
+  readonly traceParent: string | undefined;
 }
 
+const HEAD_COLUMNS = [
+  'id',
+  'memory_bytes',
+  'disk_bytes',
+  'timeout_ms',
+  'created_at',
+  'request',
+  'trace_parent',
+] as const satisfies readonly (keyof BuildRow)[];
+type HeadRow = Readonly<Record<(typeof HEAD_COLUMNS)[number] | 'now', unknown>>;
+
 /** Undefined when somebody else is changing it, such as a cancel: then it is not for us. */
-async function lockHead(tx: Db, id: string): Promise<Head | undefined> {
+async function lockHead(tx: Db, id: string): Promise<HeadRow | undefined> {
   const query = tx.k
     .selectFrom('builds')
-    .select(['memory_bytes', 'disk_bytes', 'created_at'])
+    .select(HEAD_COLUMNS)
     .select(tx.now.as('now'))
     .where('id', '=', id)
     .where('state', '=', 'pending')
     .where('cancel_requested_at', 'is', null);
-  const row = await (tx.dialect === 'postgres'
+  return await (tx.dialect === 'postgres'
     ? query.forUpdate().skipLocked()
     : query
   ).executeTakeFirst();
-  if (row === undefined) return undefined;
-  return {
-    memoryBytes: readInteger(row.memory_bytes, 'builds.memory_bytes'),
-    diskBytes: readInteger(row.disk_bytes, 'builds.disk_bytes'),
-    waitedMs: readInteger(row.now, 'now') - readInteger(row.created_at, 'builds.created_at'),
-  };
+}
+
+function parseHead(row: HeadRow): Head | BuilderdError {
+  try {
+    return {
+      buildId: parseBuildId(readText(row.id, 'builds.id')),
+      memoryBytes: readInteger(row.memory_bytes, 'builds.memory_bytes'),
+      diskBytes: readInteger(row.disk_bytes, 'builds.disk_bytes'),
+      timeoutMs: readInteger(row.timeout_ms, 'builds.timeout_ms'),
+      waitedMs: readInteger(row.now, 'now') - readInteger(row.created_at, 'builds.created_at'),
+      spec: specOf(row.request),
+      traceParent: readOptionalText(row.trace_parent, 'builds.trace_parent'),
+    };
+  } catch (reason) {
+    return asBuilderdError(reason, 'read a build');
+  }
 }
 
 function hasRoom(head: Head, { freeMemoryBytes, freeDiskBytes }: ClaimOptions): boolean {
@@ -113,11 +158,18 @@ async function take(
   tx: Db,
   {
     candidate,
+    head,
     slot,
     options,
-  }: { readonly candidate: Candidate; readonly slot: number; readonly options: ClaimOptions },
+  }: {
+    readonly candidate: Candidate;
+    readonly head: Head;
+    readonly slot: number;
+    readonly options: ClaimOptions;
+  },
 ): Promise<Claim> {
   const { owner, host, leaseMs } = options;
+  const { buildId, memoryBytes, diskBytes, timeoutMs, spec, traceParent } = head;
   const row = await tx.k
     .updateTable('builds')
     .set((eb) => ({
@@ -136,18 +188,9 @@ async function take(
       version: eb('version', '+', 1),
       updated_at: tx.now,
     }))
-    .where('id', '=', candidate.head)
-    .returning([
-      'attempt',
-      'request',
-      'timeout_ms',
-      'deadline_at',
-      'trace_parent',
-      'memory_bytes',
-      'disk_bytes',
-    ])
+    .where('id', '=', buildId)
+    .returning(['attempt', 'deadline_at'])
     .executeTakeFirstOrThrow();
-  const buildId = parseBuildId(candidate.head);
   const attempt = readInteger(row.attempt, 'builds.attempt');
   await tx.k
     .insertInto('attempts')
@@ -171,19 +214,18 @@ async function take(
     type: 'build.state',
     data: { state: 'pulling', attempt },
   });
-  const traceParent = readOptionalText(row.trace_parent, 'builds.trace_parent');
   return {
     buildId,
     tenantId,
     tenantName,
     attempt,
     slot,
-    spec: specOf(row.request),
-    timeoutMs: readInteger(row.timeout_ms, 'builds.timeout_ms'),
+    spec,
+    timeoutMs,
     deadlineAt: readInteger(row.deadline_at, 'builds.deadline_at'),
     ...(traceParent === undefined ? {} : { traceParent }),
-    memoryBytes: readInteger(row.memory_bytes, 'builds.memory_bytes'),
-    diskBytes: readInteger(row.disk_bytes, 'builds.disk_bytes'),
+    memoryBytes,
+    diskBytes,
     quotas,
   };
 }

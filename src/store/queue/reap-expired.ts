@@ -1,7 +1,8 @@
-import { BuilderdError } from '../../core/errors.ts';
+import { BuilderdError, isBuilderdError } from '../../core/errors.ts';
 import { type BuildId, parseBuildId } from '../../core/ids.ts';
 import type { Database, Db } from '../database.ts';
 import { readInteger, readText } from '../row-values.ts';
+import { failUnreadable, type UnreadableBuild } from './fail-unreadable.ts';
 import { parseHeldRow } from './hold-build.ts';
 import { releaseBuild, type RetryOutcome } from './retry-build.ts';
 
@@ -10,6 +11,8 @@ export interface ReapOptions {
   readonly graceMs: number;
   /** Executors known to be dead: their claims end at once. */
   readonly deadOwners?: readonly string[];
+  /** Hears of builds whose rows cannot be read: they have failed by then. */
+  readonly onBadBuild?: (build: UnreadableBuild) => void;
   readonly signal: AbortSignal;
 }
 
@@ -38,7 +41,7 @@ export async function reapExpired(
     .execute();
   const reaped: Reaped[] = [];
   for (const { id } of expired) {
-    const one = await database.transaction((tx) => reapOne(tx, parseBuildId(id), options), options);
+    const one = await reapAlone(database, id, options);
     if (one !== undefined) reaped.push(one);
   }
   if (reaped.length > 0) {
@@ -48,20 +51,38 @@ export async function reapExpired(
   return reaped;
 }
 
+/** A row that cannot be read must not keep the builds after it from being taken back. */
+async function reapAlone(
+  database: Database,
+  id: string,
+  options: ReapOptions,
+): Promise<Reaped | undefined> {
+  try {
+    return await database.transaction((tx) => reapOne(tx, parseBuildId(id), options), options);
+  } catch (reason) {
+    const isUnreadable =
+      isBuilderdError(reason, 'internal') || isBuilderdError(reason, 'api.not_found');
+    if (!isUnreadable) throw reason;
+    const build = { id, reason };
+    await database.transaction(async (tx) => {
+      const row = await lockTaken(tx, id, options).executeTakeFirst();
+      if (row !== undefined) await failUnreadable(tx, build);
+    }, options);
+    options.onBadBuild?.(build);
+    return undefined;
+  }
+}
+
 async function reapOne(
   tx: Db,
   buildId: BuildId,
   options: ReapOptions,
 ): Promise<Reaped | undefined> {
-  const query = isTaken(tx, options)
+  const row = await lockTaken(tx, buildId, options)
     .select(['attempt', 'owner', 'host', 'lease_until'])
     .select(['tenant_id', 'state', 'progress', 'deadline_at', 'cancel_requested_at'])
     .select(tx.now.as('now'))
-    .where('id', '=', buildId);
-  const row = await (tx.dialect === 'postgres'
-    ? query.forUpdate().skipLocked()
-    : query
-  ).executeTakeFirst();
+    .executeTakeFirst();
   if (row === undefined) return undefined;
   const attempt = readInteger(row.attempt, 'builds.attempt');
   const owner = readText(row.owner, 'builds.owner');
@@ -76,6 +97,12 @@ async function reapOne(
     outcome: 'lost',
   });
   return { buildId, attempt, owner, host: row.host ?? '', outcome };
+}
+
+/** Nothing when somebody else is at it. */
+function lockTaken(tx: Db, id: string, options: ReapOptions) {
+  const query = isTaken(tx, options).select('id').where('id', '=', id);
+  return tx.dialect === 'postgres' ? query.forUpdate().skipLocked() : query;
 }
 
 function isTaken(db: Db, { graceMs, deadOwners = [] }: ReapOptions) {

@@ -1,6 +1,8 @@
+import type { BuilderdError } from '../../core/errors.ts';
 import { type BuildId, parseBuildId, parseTenantId, type TenantId } from '../../core/ids.ts';
 import { releaseArtifacts } from '../artifacts/artifact-rows.ts';
 import type { Db } from '../database.ts';
+import { parseEach } from '../parse-each.ts';
 import { readText } from '../row-values.ts';
 
 const ENDED = ['completed', 'failed', 'cancelled'];
@@ -10,23 +12,38 @@ export interface PurgeableBuild {
   readonly tenantId: TenantId;
 }
 
-/** Deleted builds that no executor works on any more, oldest deletion first. */
+export interface DeletedBuilds {
+  readonly builds: readonly PurgeableBuild[];
+  /** Passed over: their rows are not what builderd writes. */
+  readonly unreadable: readonly { readonly id: string; readonly reason: BuilderdError }[];
+  /** What the next page begins after; absent at the end. */
+  readonly next?: string;
+}
+
+/** Deleted builds that no executor works on any more, by id from the one after `after` on. */
 export async function findDeleted(
   db: Db,
-  { limit }: { readonly limit: number },
-): Promise<readonly PurgeableBuild[]> {
+  { limit, after = '' }: { readonly limit: number; readonly after?: string },
+): Promise<DeletedBuilds> {
   const rows = await db.k
     .selectFrom('builds')
     .select(['id', 'tenant_id'])
     .where('deleted_at', 'is not', null)
     .where('state', 'in', ENDED)
-    .orderBy('deleted_at')
+    .where('id', '>', after)
+    .orderBy('id')
     .limit(limit)
     .execute();
-  return rows.map((row) => ({
+  const { parsed, unreadable } = parseEach(rows, (row) => ({
     id: parseBuildId(readText(row.id, 'builds.id')),
     tenantId: parseTenantId(readText(row.tenant_id, 'builds.tenant_id')),
   }));
+  const last = rows.length < limit ? undefined : rows.at(-1);
+  return {
+    builds: parsed,
+    unreadable: unreadable.map(({ row, reason }) => ({ id: row.id, reason })),
+    ...(last === undefined ? {} : { next: last.id }),
+  };
 }
 
 /**

@@ -80,7 +80,11 @@ export function grantFor(
   );
   return {
     timeoutMs: Math.round((spec.timeoutSeconds ?? usualSeconds) * 1000),
-    memoryBytes: Math.min(limits.memoryBytes, quotas.maxMemoryBytes),
+    memoryBytes: Math.min(
+      limits.memoryBytes,
+      quotas.maxMemoryBytes,
+      spec.limits?.maxMemoryBytes ?? Infinity,
+    ),
     diskBytes: Math.min(Math.max(limits.diskBytes, wantedDisk), quotas.maxDiskBytes),
   };
 }
@@ -111,12 +115,18 @@ export function refusalFor(
       tomorrow,
     );
   }
-  if (storageBytes >= quotas.maxStorageBytes) {
+  const { releasedBytes } = admitted;
+  const takenBytes = storageBytes + releasedBytes;
+  if (takenBytes >= quotas.maxStorageBytes) {
+    const advice =
+      releasedBytes === 0
+        ? 'delete builds to make room'
+        : `${formatBytes(releasedBytes)} of it are deleted and will be removed soon`;
     return refuse(
       'storage',
-      storageBytes,
+      takenBytes,
       quotas.maxStorageBytes,
-      `artifacts take ${formatBytes(storageBytes)} of ${formatBytes(quotas.maxStorageBytes)}; delete builds to make room`,
+      `artifacts take ${formatBytes(takenBytes)} of ${formatBytes(quotas.maxStorageBytes)}; ${advice}`,
       RETRY_SOON_S,
     );
   }

@@ -1,0 +1,161 @@
+import { ACTIVE_STATES } from '../../core/build-state.ts';
+import { BuilderdError, isBuilderdError } from '../../core/errors.ts';
+import { parseBuildId, type TenantId } from '../../core/ids.ts';
+import type { Database, Db } from '../database.ts';
+import type { ArtifactStore, Generation, StagedAttempt, StoredBlob } from './artifact-store.ts';
+import { holdStorage } from './blob-rows.ts';
+import { type GarbageOptions, removeCopy } from './collect-garbage.ts';
+import { condemn, type CondemnedBlob, parseCondemnedRow } from './condemned-rows.ts';
+import { attemptGeneration } from './stored-name.ts';
+
+interface Call {
+  readonly signal: AbortSignal;
+}
+
+/**
+ * Writes down that a copy was committed which no row names yet, so that its bytes are known and go
+ * with its attempt, however that ends. Naming it strikes the note. Nothing is noted of a copy of
+ * another generation, which a commit took up again: others know of it. A repeat changes nothing.
+ */
+export async function noteCopy(
+  db: Db,
+  tenantId: TenantId,
+  blob: StoredBlob,
+  own: Generation,
+): Promise<void> {
+  if (blob.generation === own) await condemn(db, tenantId, blob, 'pending');
+}
+
+/**
+ * Before copies are named, in the same transaction: throws `service.unavailable` unless all of them
+ * are surely there. A copy that another build released may have been removed since it was taken up,
+ * one of an attempt that was thought dead as well.
+ */
+export async function requireNoted(
+  tx: Db,
+  tenantId: TenantId,
+  blobs: readonly StoredBlob[],
+): Promise<void> {
+  await holdStorage(tx, tenantId);
+  const known = new Set<string>();
+  for (const table of ['blobs', 'condemned_blobs'] as const) {
+    const rows = await tx.k
+      .selectFrom(table)
+      .select(['digest', 'generation'])
+      .where('tenant_id', '=', tenantId)
+      .where(
+        'digest',
+        'in',
+        blobs.map(({ digest }) => digest),
+      )
+      .execute();
+    for (const { digest, generation } of rows) known.add(`${digest} ${generation}`);
+  }
+  if (blobs.every(({ digest, generation }) => known.has(`${digest} ${generation}`))) return;
+  throw new BuilderdError(
+    'service.unavailable',
+    'Cannot keep the artifacts: a copy of them was removed before it got its name',
+  );
+}
+
+/**
+ * Removes what an attempt committed and never named, now: nobody else can know of these copies. Only
+ * for an attempt that will name nothing any more. Gives their number.
+ */
+export async function discardCopies(
+  database: Database,
+  store: ArtifactStore,
+  attempt: StagedAttempt & { readonly tenantId: TenantId },
+  { signal }: Call,
+): Promise<number> {
+  const rows = await unnamed(database)
+    .where('tenant_id', '=', attempt.tenantId)
+    .where('generation', '=', attemptGeneration(attempt))
+    .execute();
+  return await removeAll(database, store, parseRows(rows), { signal });
+}
+
+/** One copy that nobody else can know of. */
+export async function discardCopy(
+  database: Database,
+  store: ArtifactStore,
+  tenantId: TenantId,
+  { digest, generation }: StoredBlob,
+  { signal }: Call,
+): Promise<void> {
+  const rows = await unnamed(database)
+    .where('tenant_id', '=', tenantId)
+    .where('digest', '=', digest)
+    .where('generation', '=', generation)
+    .execute();
+  await removeAll(database, store, parseRows(rows), { signal });
+}
+
+/**
+ * Removes what dead attempts committed and never named: those whose build is gone, over, or in a
+ * later attempt. Gives how many copies were (or with `dryRun` would be) removed.
+ */
+export async function sweepCopies(
+  database: Database,
+  store: ArtifactStore,
+  { dryRun = false, ...options }: Omit<GarbageOptions, 'graceMs' | 'releasedGraceMs'>,
+): Promise<number> {
+  const rows = await unnamed(database).where('kind', '=', 'pending').execute();
+  const dead: CondemnedBlob[] = [];
+  for (const copy of parseRows(rows)) {
+    const attempt = attemptOf(copy);
+    if (attempt !== undefined && !(await isHeld(database, attempt))) dead.push(copy);
+  }
+  return dryRun ? dead.length : await removeAll(database, store, dead, options);
+}
+
+/** Copies that were never visible; a copy that has been named and released has a grace period. */
+function unnamed(db: Db) {
+  return db.k.selectFrom('condemned_blobs').selectAll().where('kind', 'in', ['pending', 'found']);
+}
+
+/** Rows that cannot be read are left to the garbage collection, which tells of them. */
+function parseRows(
+  rows: readonly { readonly [column: string]: unknown }[],
+): readonly CondemnedBlob[] {
+  return rows.flatMap((row) => {
+    try {
+      return [parseCondemnedRow(row)];
+    } catch (reason) {
+      if (isBuilderdError(reason)) return [];
+      throw reason;
+    }
+  });
+}
+
+async function removeAll(
+  database: Database,
+  store: ArtifactStore,
+  copies: readonly CondemnedBlob[],
+  options: Omit<GarbageOptions, 'graceMs'>,
+): Promise<number> {
+  let removed = 0;
+  for (const copy of copies) {
+    if (await removeCopy(database, store, copy, { ...options, graceMs: 0 })) removed += 1;
+  }
+  return removed;
+}
+
+/** Undefined for copies that no attempt made, such as a log that was moved. */
+function attemptOf({ generation }: CondemnedBlob): StagedAttempt | undefined {
+  const [buildId = '', attempt] = generation.split('.');
+  if (attempt === undefined) return undefined;
+  return { buildId: parseBuildId(buildId), attempt: Number(attempt) };
+}
+
+async function isHeld(db: Db, { buildId, attempt }: StagedAttempt): Promise<boolean> {
+  const row = await db.k
+    .selectFrom('builds')
+    .select('id')
+    .where('id', '=', buildId)
+    .where('attempt', '=', attempt)
+    .where('state', 'in', ACTIVE_STATES)
+    .where('owner', 'is not', null)
+    .executeTakeFirst();
+  return row !== undefined;
+}
