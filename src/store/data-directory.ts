@@ -29,6 +29,11 @@ const NETWORK_FILE_SYSTEMS = new Map<number, string>([
   [0x786f4256, 'VirtualBox shared folders'],
 ]);
 
+/** Its name, or undefined for a local one; `type` as statfs(2) gives it, which may be negative. */
+export function networkFileSystem(type: number): string | undefined {
+  return NETWORK_FILE_SYSTEMS.get(type >>> 0);
+}
+
 /**
  * Makes the directory (0700) if there is none, with `owner` when root makes it for the service
  * user, and refuses one that others may read, that is not ours, a symlink, or on a network file
@@ -45,7 +50,7 @@ export async function prepareDataDirectory(
     if (isNew && owner !== undefined) await handle.chown(owner.uid, owner.gid);
     const { uid, mode } = await handle.stat();
     refuseOthers({ uid, mode, name: directory, want: '0700' }, owner);
-    const kind = NETWORK_FILE_SYSTEMS.get((await statfs(directory)).type >>> 0);
+    const kind = networkFileSystem((await statfs(directory)).type);
     if (kind !== undefined) {
       throw new BuilderdError(
         'host.unsupported',

@@ -186,7 +186,7 @@ forEachDatabase((name, openTestDatabase) => {
     assert.equal((await services.tenants.get(ref, inTime())).version, 1);
   });
 
-  test(`${name}: quotas that cannot be meant are refused and change nothing`, async () => {
+  test(`H17 and H18 ${name}: quotas that cannot be meant are refused and change nothing`, async () => {
     await using opened = await openTestDatabase();
     const services = testServices(opened.database, {
       hostCapacity: { memoryBytes: 8 * GIB, cpuCores: 4, diskBytes: 100 * GIB },

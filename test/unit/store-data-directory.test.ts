@@ -5,6 +5,7 @@ import path from 'node:path';
 import { test } from 'node:test';
 import {
   databaseFile,
+  networkFileSystem,
   prepareDataDirectory,
   prepareDataFile,
 } from '../../src/store/data-directory.ts';
@@ -84,6 +85,22 @@ test('H13: prepareDataFile() refuses links, files with two names and files that 
     await mkdir(file);
     await assert.rejects(prepareDataFile(file, create), { message: /not a plain file/ });
   });
+});
+
+test('H13: networkFileSystem() knows where two hosts could destroy a database', () => {
+  const magics: readonly (readonly [type: number, want: string | undefined])[] = [
+    [0x6969, 'NFS'],
+    [0xff534d42, 'CIFS'],
+    [0xff534d42 | 0, 'CIFS'],
+    [0xfe534d42 | 0, 'SMB'],
+    [0x01021997, '9P'],
+    [0x00c36400, 'Ceph'],
+    [0xef53, undefined],
+    [0x58465342, undefined],
+    [0x9123683e | 0, undefined],
+    [0x01021994, undefined],
+  ];
+  for (const [type, want] of magics) assert.equal(networkFileSystem(type), want, String(type));
 });
 
 test('openSqliteFile() finds out when it was led through a link, before it writes', async () => {
