@@ -1,5 +1,6 @@
-import { type Static, Type } from 'typebox';
-import { Compile } from 'typebox/compile';
+import type { Static } from 'typebox';
+import { Type } from '../core/schema/schema-builders.ts';
+import { compileSchema } from '../core/schema/compile-schema.ts';
 import { BuilderdError } from '../core/errors.ts';
 import type { BuildSpec } from './build-spec.ts';
 
@@ -14,7 +15,7 @@ const BuildSecretsSchema = Type.Object({
 /** The login that a request carried for its own source. */
 export type BuildSecrets = Static<typeof BuildSecretsSchema>;
 
-const validator = Compile(BuildSecretsSchema);
+const validator = compileSchema(BuildSecretsSchema);
 
 /** A request in two parts: what may be kept in clear, and what is sealed. */
 export function separateSecrets(spec: BuildSpec): {
@@ -42,7 +43,7 @@ export function parseBuildSecrets(text: string): BuildSecrets {
     // The cause of a JSON fault quotes the text.
     throw new BuilderdError('internal', 'Cannot read the secrets of the build: they are no JSON');
   }
-  if (validator.Check(parsed)) return parsed;
+  if (validator.accepts(parsed)) return parsed;
   throw new BuilderdError('internal', 'Cannot read the secrets of the build: fields are missing');
 }
 

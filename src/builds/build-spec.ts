@@ -1,4 +1,5 @@
-import { type Static, Type } from 'typebox';
+import type { Static } from 'typebox';
+import { Type } from '../core/schema/schema-builders.ts';
 
 const text = (maxLength: number, about: string) =>
   Type.String({ maxLength, pattern: '^[^\\u0000]*$', description: about });

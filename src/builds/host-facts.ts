@@ -1,5 +1,5 @@
-import { Type } from 'typebox';
-import { Compile } from 'typebox/compile';
+import { Type } from '../core/schema/schema-builders.ts';
+import { compileSchema } from '../core/schema/compile-schema.ts';
 
 /** What an executor tells of its host: JSON in `executors.capabilities`, renewed by its heartbeat. */
 export interface HostFacts {
@@ -13,7 +13,7 @@ export interface HostFacts {
   readonly runtimeAvailable?: boolean;
 }
 
-const validator = Compile(
+const validator = compileSchema(
   Type.Object({
     slots: Type.Optional(Type.Number()),
     freeMemoryBytes: Type.Optional(Type.Number()),
@@ -24,5 +24,5 @@ const validator = Compile(
 
 /** Never throws: facts that an older or newer executor tells in another way are not known. */
 export function parseHostFacts(raw: unknown): HostFacts {
-  return validator.Check(raw) ? raw : {};
+  return validator.accepts(raw) ? raw : {};
 }

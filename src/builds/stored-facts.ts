@@ -1,5 +1,6 @@
-import { type TSchema, Type } from 'typebox';
-import { Compile } from 'typebox/compile';
+import type { TSchema } from 'typebox';
+import { Type } from '../core/schema/schema-builders.ts';
+import { compileSchema } from '../core/schema/compile-schema.ts';
 import { BuilderdError } from '../core/errors.ts';
 import type { BuildMetrics, ImageFacts, IsolationFacts } from './service/views.ts';
 
@@ -8,7 +9,7 @@ const texts = Type.Array(Type.String());
 const named = Type.Record(Type.String(), Type.String());
 const number = Type.Number();
 
-const imageFacts = Compile(
+const imageFacts = compileSchema(
   Type.Object({
     originalImage: text,
     imageDigest: text,
@@ -24,7 +25,7 @@ const imageFacts = Compile(
   } satisfies Record<keyof ImageFacts, TSchema>),
 );
 
-const buildMetrics = Compile(
+const buildMetrics = compileSchema(
   Type.Object({
     pullDurationMs: number,
     extractDurationMs: number,
@@ -42,7 +43,7 @@ const buildMetrics = Compile(
   } satisfies Record<keyof BuildMetrics, TSchema>),
 );
 
-const isolationFacts = Compile(
+const isolationFacts = compileSchema(
   Type.Object({
     sandboxId: text,
     networkNamespace: text,
@@ -54,17 +55,17 @@ const isolationFacts = Compile(
 
 /** What a worker or a row says of the image. Throws `internal`. */
 export function parseImageFacts(raw: unknown): ImageFacts {
-  if (imageFacts.Check(raw)) return raw;
+  if (imageFacts.accepts(raw)) return raw;
   throw unreadable('image');
 }
 
 export function parseBuildMetrics(raw: unknown): BuildMetrics {
-  if (buildMetrics.Check(raw)) return raw;
+  if (buildMetrics.accepts(raw)) return raw;
   throw unreadable('metrics');
 }
 
 export function parseIsolationFacts(raw: unknown): IsolationFacts {
-  if (isolationFacts.Check(raw)) return raw;
+  if (isolationFacts.accepts(raw)) return raw;
   throw unreadable('isolation');
 }
 

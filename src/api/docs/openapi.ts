@@ -1,6 +1,6 @@
 import swagger from '@fastify/swagger';
 import type { FastifySchema, RouteOptions } from 'fastify';
-import { Type } from 'typebox';
+import { Type } from '../../core/schema/schema-builders.ts';
 import type { ApiApp } from '../api-options.ts';
 
 const TAGS: Readonly<Record<string, string>> = {

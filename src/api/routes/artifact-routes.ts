@@ -1,5 +1,5 @@
 import type { FastifyReply, FastifyRequest } from 'fastify';
-import { Type } from 'typebox';
+import { Type } from '../../core/schema/schema-builders.ts';
 import type { ArtifactView } from '../../builds/service/views.ts';
 import { BuilderdError } from '../../core/errors.ts';
 import { parseBuildId } from '../../core/ids.ts';

@@ -1,4 +1,4 @@
-import { Type } from 'typebox';
+import { Type } from '../../core/schema/schema-builders.ts';
 import type { ApiApp, ApiContext } from '../api-options.ts';
 import type { RouteAccess } from '../auth/access.ts';
 import { callerOf } from '../auth/request-state.ts';

@@ -1,4 +1,4 @@
-import { Type } from 'typebox';
+import { Type } from '../../core/schema/schema-builders.ts';
 import type { ListBuilds } from '../../builds/service/build-service.ts';
 import type { BuildSpec } from '../../builds/build-spec.ts';
 import { isTerminal } from '../../core/build-state.ts';

@@ -1,5 +1,5 @@
 import type { FastifyReply, FastifyRequest } from 'fastify';
-import { Type } from 'typebox';
+import { Type } from '../../core/schema/schema-builders.ts';
 import { EVENT_TYPES, type EventView } from '../../builds/service/event-service.ts';
 import type { ApiApp, ApiContext } from '../api-options.ts';
 import { TENANT_READ, TENANT_WRITE } from '../auth/access.ts';

@@ -1,5 +1,5 @@
 import type { FastifyReply, FastifyRequest } from 'fastify';
-import { Type } from 'typebox';
+import { Type } from '../../core/schema/schema-builders.ts';
 import { asBuilderdError } from '../../core/errors.ts';
 import type { Log } from '../../core/log.ts';
 import type { ApiApp, HealthPort } from '../api-options.ts';

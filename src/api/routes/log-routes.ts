@@ -1,5 +1,5 @@
 import type { FastifyReply, FastifyRequest } from 'fastify';
-import { Type } from 'typebox';
+import { Type } from '../../core/schema/schema-builders.ts';
 import { parseBuildId } from '../../core/ids.ts';
 import type { ApiApp, ApiContext } from '../api-options.ts';
 import { TENANT_READ } from '../auth/access.ts';

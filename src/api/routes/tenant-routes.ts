@@ -1,5 +1,5 @@
 import type { FastifyRequest } from 'fastify';
-import { Type } from 'typebox';
+import { Type } from '../../core/schema/schema-builders.ts';
 import type { TenantService, TenantView } from '../../builds/service/tenant-service.ts';
 import { isBuilderdError } from '../../core/errors.ts';
 import { parseTenantName } from '../../core/ids.ts';

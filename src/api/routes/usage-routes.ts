@@ -1,4 +1,4 @@
-import { Type } from 'typebox';
+import { Type } from '../../core/schema/schema-builders.ts';
 import { BuilderdError } from '../../core/errors.ts';
 import type { ApiApp, ApiContext } from '../api-options.ts';
 import { TENANT_READ } from '../auth/access.ts';

@@ -1,5 +1,5 @@
 import { clone, toJsonString } from '@bufbuild/protobuf';
-import { Check, Errors } from 'typebox/value';
+import { compileSchema } from '../../core/schema/compile-schema.ts';
 import { type BuildSpec, BuildSpecSchema } from '../../builds/build-spec.ts';
 import { BuilderdError } from '../../core/errors.ts';
 import {
@@ -12,6 +12,8 @@ import {
   type MicroVMRootfs,
   type TenantResourceLimits,
 } from './generated/builder_pb.js';
+
+const schema = compileSchema(BuildSpecSchema);
 
 /**
  * What a BuildConfig asks for, in our words, with the checks and their order of the wire contract
@@ -34,11 +36,11 @@ export function toBuildSpec(config: BuildConfig | undefined): BuildSpec {
     ...(Object.keys(config.labels).length === 0 ? {} : { labels: config.labels }),
     ...(timeout === undefined ? {} : { timeoutSeconds: timeout }),
   };
-  if (Check(BuildSpecSchema, spec)) return spec;
-  const [first] = Errors(BuildSpecSchema, spec);
+  if (schema.accepts(spec)) return spec;
+  const first = schema.findFault(spec);
   throw new BuilderdError(
     'api.invalid',
-    `Cannot use the request: config${first?.instancePath ?? ''} ${first?.message ?? 'is not valid'}`,
+    `Cannot use the request: config${first?.path ?? ''} ${first?.message ?? 'is not valid'}`,
   );
 }
 

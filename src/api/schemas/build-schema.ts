@@ -1,4 +1,5 @@
-import { type Static, Type } from 'typebox';
+import type { Static } from 'typebox';
+import { Type } from '../../core/schema/schema-builders.ts';
 import type { ArtifactView, BuildView } from '../../builds/service/views.ts';
 import { WAIT_REASONS } from '../../builds/service/views.ts';
 import { BUILD_STATES } from '../../core/build-state.ts';

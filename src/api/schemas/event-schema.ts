@@ -1,4 +1,5 @@
-import { type Static, Type } from 'typebox';
+import type { Static } from 'typebox';
+import { Type } from '../../core/schema/schema-builders.ts';
 import {
   EVENT_TYPES,
   type EventView,

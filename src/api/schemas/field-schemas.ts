@@ -1,4 +1,5 @@
-import { type TArray, type TInteger, type TRecord, type TString, Type } from 'typebox';
+import type { TArray, TInteger, TRecord, TString } from 'typebox';
+import { Type } from '../../core/schema/schema-builders.ts';
 
 export const strict = { additionalProperties: false } as const;
 

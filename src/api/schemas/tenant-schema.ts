@@ -1,4 +1,5 @@
-import { type Static, type TSchema, Type } from 'typebox';
+import type { Static, TSchema } from 'typebox';
+import { Type } from '../../core/schema/schema-builders.ts';
 import type {
   AuditView,
   CredentialView,
