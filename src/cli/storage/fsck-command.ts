@@ -94,6 +94,7 @@ async function tenantNames(db: Db): Promise<ReadonlyMap<string, string>> {
 
 function describe(finding: StoreFinding, names: ReadonlyMap<string, string>): string {
   if (finding.kind === 'foreign') return `foreign       ${finding.name}`;
+  if (finding.kind === 'unreadable') return `unreadable    ${finding.name}  ${finding.fact}`;
   const tenant = names.get(finding.tenantId) ?? finding.tenantId;
   const start = `${finding.kind.padEnd(12)}  ${tenant}`;
   if (finding.kind === 'miscounted') {
@@ -110,7 +111,7 @@ function isDamage({ kind }: StoreFinding): boolean {
 
 /** What is still wrong after this run. Unnamed bytes may be those of a commit that is under way. */
 function isLasting(finding: StoreFinding, repair: boolean): boolean {
-  if (isDamage(finding)) return true;
+  if (isDamage(finding) || finding.kind === 'unreadable') return true;
   return !repair && (finding.kind === 'miscounted' || finding.kind === 'unreferenced');
 }
 

@@ -9,6 +9,8 @@ import {
   noteBlobState,
   parseBlobRow,
 } from './blob-rows.ts';
+import { parseEach } from '../parse-each.ts';
+import type { BlobRow } from '../schema.ts';
 import type { CheckOptions } from './store-finding.ts';
 import { verifyBlob } from './verify-blob.ts';
 
@@ -21,7 +23,7 @@ export async function checkBlobs(
   options: CheckOptions,
 ): Promise<number> {
   let count = 0;
-  for await (const blob of allBlobs(database, options.signal)) {
+  for await (const blob of allBlobs(database, options)) {
     count += 1;
     await checkBlob(database, store, blob, options);
   }
@@ -72,7 +74,10 @@ async function drop(database: Database, blob: BlobRecord, signal: AbortSignal): 
 }
 
 /** In pages, so that no cursor is held while bytes are read. */
-async function* allBlobs(db: Db, signal: AbortSignal): AsyncGenerator<BlobRecord, void, void> {
+async function* allBlobs(
+  db: Db,
+  { onFinding, signal }: Pick<CheckOptions, 'onFinding' | 'signal'>,
+): AsyncGenerator<BlobRecord, void, void> {
   let after = { tenantId: '', digest: '' };
   for (;;) {
     throwIfAborted(signal, 'check the artifact store');
@@ -90,12 +95,23 @@ async function* allBlobs(db: Db, signal: AbortSignal): AsyncGenerator<BlobRecord
       .orderBy('digest')
       .limit(PAGE)
       .execute();
-    const blobs = rows.map((row) => parseBlobRow({ ...row }));
-    yield* blobs;
-    const last = blobs.at(-1);
-    if (last === undefined || blobs.length < PAGE) return;
-    after = last;
+    yield* readable(rows, onFinding);
+    const last = rows.at(-1);
+    if (last === undefined || rows.length < PAGE) return;
+    after = { tenantId: last.tenant_id, digest: last.digest };
   }
+}
+
+function readable(
+  rows: readonly BlobRow[],
+  onFinding: CheckOptions['onFinding'],
+): readonly BlobRecord[] {
+  const { parsed, unreadable } = parseEach(rows, (row) => parseBlobRow({ ...row }));
+  for (const { row, reason } of unreadable) {
+    const name = `${row.tenant_id} ${row.digest}`;
+    onFinding({ kind: 'unreadable', name, fact: reason.message });
+  }
+  return parsed;
 }
 
 export interface ScrubOptions extends Omit<CheckOptions, 'depth' | 'repair'> {
@@ -119,7 +135,7 @@ export async function scrubBlobs(
     .limit(PAGE)
     .execute();
   let read = 0;
-  for (const blob of rows.map((row) => parseBlobRow({ ...row }))) {
+  for (const blob of readable(rows, options.onFinding)) {
     if (read > 0 && read + blob.storedBytes > options.maxBytes) break;
     await checkBlob(database, store, blob, { ...options, depth: 'content', repair: true });
     read += blob.storedBytes;

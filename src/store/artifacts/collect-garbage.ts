@@ -155,7 +155,11 @@ export async function* removeDue(
   options: GarbageOptions,
 ): AsyncGenerator<CondemnedBlob, void, void> {
   for (;;) {
-    const overdue = await findOverdue(database, { ...options, limit: BATCH });
+    const overdue = await findOverdue(database, {
+      ...options,
+      limit: BATCH,
+      ...(options.onBadCopy === undefined ? {} : { onBadRow: options.onBadCopy }),
+    });
     for (const copy of overdue) {
       throwIfAborted(options.signal, 'collect garbage');
       if (await removeCopy(database, store, copy, options)) yield copy;

@@ -20,6 +20,8 @@ export type StoreFinding =
   | (OfBlob & { readonly kind: 'unreferenced' })
   /** Bytes for which there is no row at all: an interrupted commit, or a lost row. */
   | (OfBlob & { readonly kind: 'unnamed' })
+  /** A row that is not what builderd writes; left alone. */
+  | { readonly kind: 'unreadable'; readonly name: string; readonly fact: string }
   /** Not written by builderd; left alone. */
   | { readonly kind: 'foreign'; readonly name: string }
   /** The tenant's account says another sum than its blobs. */
