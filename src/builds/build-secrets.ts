@@ -25,7 +25,9 @@ export function separateSecrets(spec: BuildSpec): {
   const { source } = spec;
   if ('image' in source) {
     const { auth, ...image } = source.image;
-    return { spec: { ...spec, source: { image } }, secrets: auth };
+    const { registry: _registry, ...login } = auth ?? {};
+    const secrets = Object.keys(login).length === 0 ? undefined : login;
+    return { spec: { ...spec, source: { image } }, secrets };
   }
   if ('git' in source) {
     const { auth, ...git } = source.git;

@@ -1,5 +1,9 @@
 import type { Static } from 'typebox';
 import { Type } from '../core/schema/schema-builders.ts';
+import { MAX_PATTERN_BYTES } from '../rootfs/filter/path-pattern.ts';
+import { MAX_PATTERNS } from '../rootfs/filter/tree-filter.ts';
+
+const MIB = 1024 ** 2;
 
 const text = (maxLength: number, about: string) =>
   Type.String({ maxLength, pattern: '^[^\\u0000]*$', description: about });
@@ -10,9 +14,18 @@ const RegistryAuth = Type.Object(
     username: Type.Optional(text(256, 'User name at the registry.')),
     password: Type.Optional(text(4096, 'Password; write-only.')),
     token: Type.Optional(text(16_384, 'Bearer token instead of user and password; write-only.')),
+    registry: Type.Optional(
+      text(256, 'Registry that the login is for; refused when the image comes from another one.'),
+    ),
   },
   strict,
 );
+
+const Patterns = (about: string) =>
+  Type.Array(text(MAX_PATTERN_BYTES, 'Such as `usr/share/doc`, `**/*.pyc`.'), {
+    maxItems: MAX_PATTERNS,
+    description: `${about} Paths from the root without a leading slash; *, ?, [a-z], ** for any depth. See docs/filters.md.`,
+  });
 
 const GitAuth = Type.Object(
   {
@@ -100,6 +113,14 @@ export const BuildSpecSchema = Type.Object(
           devices: Type.Optional(
             Type.Union([Type.Literal('keep'), Type.Literal('standard'), Type.Literal('drop')]),
           ),
+          exclude: Type.Optional(Patterns('Left out of the image, with all below.')),
+          preserve: Type.Optional(Patterns('Kept, whatever leaves it out.')),
+          removeDocs: Type.Optional(
+            Type.Boolean({ description: 'Leave out manuals and the like; licence texts stay.' }),
+          ),
+          removeCache: Type.Optional(
+            Type.Boolean({ description: 'Leave out caches and temporary files.' }),
+          ),
           sourceDateEpoch: Type.Optional(Type.Integer({ minimum: 0, maximum: 2 ** 34 })),
         },
         strict,
@@ -125,6 +146,27 @@ export const BuildSpecSchema = Type.Object(
       }),
     ),
     timeoutSeconds: Type.Optional(Type.Integer({ minimum: 1, maximum: 86_400 })),
+    limits: Type.Optional(
+      Type.Object(
+        {
+          maxMemoryBytes: Type.Optional(
+            Type.Integer({
+              minimum: 64 * MIB,
+              maximum: 2 ** 50,
+              description: "Memory of this build, if that is less than the tenant's.",
+            }),
+          ),
+          maxDiskBytes: Type.Optional(
+            Type.Integer({
+              minimum: MIB,
+              maximum: 2 ** 50,
+              description: "Largest artifact of this build, if that is less than the tenant's.",
+            }),
+          ),
+        },
+        strict,
+      ),
+    ),
   },
   { ...strict, $id: 'BuildSpec', description: 'What to build, and into what.' },
 );

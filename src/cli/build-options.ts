@@ -1,6 +1,8 @@
 import type { Platform } from '../core/oci.ts';
 import { BuilderdError } from '../core/errors.ts';
 import { parseSize } from '../core/units.ts';
+import type { FilterSpec } from '../rootfs/filter/filter-spec.ts';
+import { TreeFilter } from '../rootfs/filter/tree-filter.ts';
 import { parseSource, type ImageSource } from '../sources/parse-source.ts';
 import { FORMATS, type BuildRequest, type Format, type SizePolicy } from '../builds/request.ts';
 import type { Config } from './config.ts';
@@ -20,6 +22,10 @@ export interface RawBuildOptions {
   readonly guestFiles?: true;
   readonly guestInit?: string;
   readonly devices: string;
+  readonly exclude?: readonly string[];
+  readonly preserve?: readonly string[];
+  readonly removeDocs?: true;
+  readonly removeCache?: true;
   readonly sourceDateEpoch?: string;
   readonly timeout?: string;
   readonly containerdAddress?: string;
@@ -50,6 +56,7 @@ export function parseBuildRequest(
   const formats = parseFormats(raw.format);
   const epoch = raw.sourceDateEpoch ?? config.sourceDateEpoch;
   const pull = raw.pull ?? config.settings.DOCKER_PULL_POLICY;
+  const filter = parseFilter(raw);
   return {
     source,
     platform: parsePlatform(raw.platform ?? `linux/${hostArch}`),
@@ -65,8 +72,21 @@ export function parseBuildRequest(
     },
     guestFiles: raw.guestFiles === true || raw.guestInit !== undefined,
     devices: choose(raw.devices, DEVICE_POLICIES, '--devices'),
+    ...(filter === undefined ? {} : { filter }),
     ...(epoch === undefined ? {} : { sourceDateEpoch: parseEpoch(epoch) }),
   };
+}
+
+function parseFilter(raw: RawBuildOptions): FilterSpec | undefined {
+  const filter = {
+    exclude: raw.exclude ?? [],
+    preserve: raw.preserve ?? [],
+    removeDocs: raw.removeDocs === true,
+    removeCache: raw.removeCache === true,
+  };
+  // A bad pattern is told before anything is pulled.
+  const { root } = new TreeFilter(filter);
+  return root.places.length === 0 ? undefined : filter;
 }
 
 function bad(option: string, value: string, wanted: string): BuilderdError {

@@ -1,6 +1,7 @@
 import { Command, CommanderError, Option } from 'commander';
 import { BuilderdError } from '../core/errors.ts';
 import type { RawBuildOptions } from './build-options.ts';
+import { collect } from './ctl/command-kit.ts';
 import type { DatabaseOptions } from './database-commands.ts';
 import type { DoctorOptions } from './doctor/doctor-command.ts';
 import { HELP_AFTER_BUILD, HELP_AFTER_ROOT } from './help-text.ts';
@@ -116,6 +117,14 @@ function buildCommand(io: Io): Command {
         .choices(['keep', 'standard', 'drop'])
         .default('keep'),
     )
+    .option('--exclude <pattern>', 'leave out what matches, with all below; repeatable', collect)
+    .option(
+      '--preserve <pattern>',
+      'keep what matches, whatever leaves it out; repeatable',
+      collect,
+    )
+    .option('--remove-docs', 'leave out manuals and the like; licence texts stay')
+    .option('--remove-cache', 'leave out caches and temporary files')
     .option(
       '--source-date-epoch <seconds>',
       'clamp later times to this (default: SOURCE_DATE_EPOCH)',

@@ -198,7 +198,7 @@ for (const [name, transport] of transports) {
           ),
       ],
       [
-        'an optimisation',
+        'an optimisation that nobody can do yet',
         Code.Unimplemented,
         () =>
           client.createBuild(
@@ -208,7 +208,7 @@ for (const [name, transport] of transports) {
                 target: {
                   targetType: {
                     case: 'microvmRootfs',
-                    value: { optimization: { removeDocs: true } },
+                    value: { optimization: { compressBinaries: true } },
                   },
                 },
               },

@@ -45,6 +45,19 @@ test('parseBuildRequest() fills in what nobody said', () => {
   });
 });
 
+test('parseBuildRequest() takes patterns and presets, and tells a bad pattern at once', () => {
+  const { filter } = request({ exclude: ['a', '**/b'], preserve: ['c'], removeDocs: true });
+  assert.deepEqual(filter, {
+    exclude: ['a', '**/b'],
+    preserve: ['c'],
+    removeDocs: true,
+    removeCache: false,
+  });
+  for (const raw of [{ exclude: ['/a'] }, { preserve: ['../a'] }]) {
+    assert.throws(() => request(raw), { code: 'usage.invalid' });
+  }
+});
+
 test('parseBuildRequest() takes every option', () => {
   const found = request({
     format: 'tar,ext4',

@@ -21,7 +21,26 @@ test('planAttempt() fills in what the request leaves out', () => {
     ext4: { size: { kind: 'min', extraBytes: 0 }, label: '', journal: false, lostFound: true },
     guestFiles: false,
     devices: 'keep',
+    maxMemoryBytes: QUOTAS.maxMemoryBytes,
+    maxDiskBytes: QUOTAS.maxDiskBytes,
   });
+});
+
+test('planAttempt() takes what leaves files out', () => {
+  const target = { exclude: ['**/*.a'], removeCache: true };
+  const { filter } = planAttempt({ ...image('a'), target }, QUOTAS, DEFAULTS);
+  assert.deepEqual(filter, {
+    exclude: ['**/*.a'],
+    preserve: [],
+    removeDocs: false,
+    removeCache: true,
+  });
+});
+
+test('planAttempt() takes limits below those of the tenant, and never others', () => {
+  const limits = { maxMemoryBytes: 64 * 2 ** 20, maxDiskBytes: 2 ** 50 };
+  const plan = planAttempt({ ...image('a'), limits }, QUOTAS, DEFAULTS);
+  assert.deepEqual([plan.maxMemoryBytes, plan.maxDiskBytes], [64 * 2 ** 20, QUOTAS.maxDiskBytes]);
 });
 
 test('planAttempt() takes what the request says', () => {
@@ -53,6 +72,7 @@ const REFUSED: readonly (readonly [string, unknown, string])[] = [
   ['nothing', undefined, 'internal'],
   ['fields that nobody knows', { ...image('a'), path: '/etc/passwd' }, 'internal'],
   ['a reference that is none', image('../../etc'), 'source.invalid'],
+  ['a pattern that is none', { ...image('a'), target: { exclude: ['../x'] } }, 'api.invalid'],
   ['a source of another kind', { source: { git: { url: 'https://h/x' } } }, 'not_supported'],
 ];
 for (const [what, spec, code] of REFUSED) {

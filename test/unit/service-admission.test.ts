@@ -58,10 +58,34 @@ test('checkSpec() refuses what cannot be meant together', () => {
     { platform: 'linux/amd64/v1/x' },
     { name: 'half \ud800 character' },
     { labels: { key: 'nul \u0000' } },
+    { target: { exclude: ['/etc'] } },
+    { target: { preserve: ['a//b'] } },
+    { target: { sizeBytes: 2 ** 30 }, limits: { maxDiskBytes: 2 ** 20 } },
+    { target: { extraBytes: 2 ** 30 }, limits: { maxDiskBytes: 2 ** 20 } },
   ]) {
     assert.throws(
       () => checkSpec({ source, ...rest }),
       (reason) => isBuilderdError(reason, 'api.invalid'),
+    );
+  }
+});
+
+test('checkSpec() takes a login for the registry of the image, by any of its names, and no other', () => {
+  const check = (reference: string, registry: string) =>
+    checkSpec({ source: { image: { reference, auth: { token: 't', registry } } } });
+  check('debian', 'docker.io');
+  check('debian', 'index.docker.io');
+  check('ghcr.io/a/b', 'GHCR.io');
+  check('localhost:5000/a', 'localhost:5000');
+  for (const [reference, registry] of [
+    ['debian', 'ghcr.io'],
+    ['ghcr.io/a/b', 'ghcr.io:5000'],
+    ['localhost:5000/a', 'localhost'],
+  ] as const) {
+    assert.throws(
+      () => check(reference, registry),
+      (reason) => isBuilderdError(reason, 'api.invalid'),
+      `${registry} for ${reference}`,
     );
   }
 });
@@ -89,6 +113,14 @@ test('grantFor() gives the shortest of the usual times, and what was asked for i
     memoryBytes: 2 * GIB,
     diskBytes: 5 * GIB,
   });
+  const less = { maxMemoryBytes: GIB / 8, maxDiskBytes: GIB / 4 };
+  assert.deepEqual(grant({ limits: less }, enterprise), {
+    timeoutMs: 900_000,
+    memoryBytes: GIB / 8,
+    diskBytes: GIB / 4,
+  });
+  const more = { maxMemoryBytes: 2 ** 50, maxDiskBytes: 2 ** 50 };
+  assert.deepEqual(grant({ limits: more }, free), grant({}, free));
   assert.deepEqual(grantFor(spec, facts, free, { ...limits, allowedRegistries: ['ghcr.io'] }), {
     quotaType: 'network',
     current: 1,

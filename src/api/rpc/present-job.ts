@@ -136,10 +136,34 @@ function fromSpec({
   return {
     tenant: { tenantId: tenant },
     source: { sourceType: wireSource(spec) },
-    target: { targetType: { case: 'microvmRootfs', value: {} } },
+    target: { targetType: { case: 'microvmRootfs', value: wireRootfs(spec) } },
     strategy: { strategyType: { case: 'dockerExtract', value: { flattenFilesystem: true } } },
     buildName: name,
     labels: { ...labels },
+    ...(spec.limits === undefined && spec.timeoutSeconds === undefined
+      ? {}
+      : { limits: wireLimits(spec) }),
+  };
+}
+
+function wireRootfs({ target }: BuildView['spec']) {
+  const { exclude = [], preserve = [], removeDocs = false, removeCache = false } = target ?? {};
+  const optimization = {
+    excludePatterns: [...exclude],
+    preservePaths: [...preserve],
+    removeDocs,
+    removeCache,
+  };
+  const isSet = exclude.length > 0 || preserve.length > 0 || removeDocs || removeCache;
+  return isSet ? { optimization } : {};
+}
+
+function wireLimits({ limits, timeoutSeconds = 0 }: BuildView['spec']) {
+  const { maxMemoryBytes = 0, maxDiskBytes = 0 } = limits ?? {};
+  return {
+    timeoutSeconds,
+    maxMemoryBytes: whole(maxMemoryBytes),
+    maxDiskBytes: whole(maxDiskBytes),
   };
 }
 

@@ -26,15 +26,18 @@ export function toBuildSpec(config: BuildConfig | undefined): BuildSpec {
   if (config.source === undefined) throw missing('config.source');
   if (config.target === undefined) throw missing('config.target');
   if (config.strategy === undefined) throw missing('config.strategy');
-  refuse(config.suggestedAssetId !== '', 'config.suggested_asset_id');
+  // Kept with the configuration and answered; this version registers artifacts nowhere.
+  if (!ASSET_ID.test(config.suggestedAssetId)) throw malformed('config.suggested_asset_id');
   refuseStrategy(config.strategy);
   const timeout = timeoutOf(config.limits);
+  const limits = limitsOf(config.limits);
   const spec = {
     source: sourceOf(config.source),
-    target: targetOf(config.target),
+    target: { ...targetOf(config.target), ...filterOf(config.target, config.strategy) },
     ...(config.buildName === '' ? {} : { name: config.buildName }),
     ...(Object.keys(config.labels).length === 0 ? {} : { labels: config.labels }),
     ...(timeout === undefined ? {} : { timeoutSeconds: timeout }),
+    ...(Object.keys(limits).length === 0 ? {} : { limits }),
   };
   if (schema.accepts(spec)) return spec;
   const first = schema.findFault(spec);
@@ -63,11 +66,11 @@ function sourceOf({ sourceType }: BuildSource): BuildSpec['source'] {
       const { imageUri, auth, pullTags } = sourceType.value;
       if (imageUri === '') throw missing('config.source.docker_image.image_uri');
       refuse(pullTags.length > 0, 'config.source.docker_image.pull_tags');
-      refuse((auth?.registry ?? '') !== '', 'config.source.docker_image.auth.registry');
       const given = withoutEmpty({
         username: auth?.username,
         password: auth?.password,
         token: auth?.token,
+        registry: auth?.registry,
       });
       return {
         image: { reference: imageUri, ...(Object.keys(given).length === 0 ? {} : { auth: given }) },
@@ -112,10 +115,9 @@ function targetOf({ targetType }: BuildTarget): NonNullable<BuildSpec['target']>
 
 /** Guests of the first builderd found their init in the image; only DIRECT goes without. */
 function hasGuestFiles(rootfs: MicroVMRootfs): boolean {
-  const { initStrategy, runtimeConfig, optimization, preservePaths } = rootfs;
+  const { initStrategy, runtimeConfig, optimization } = rootfs;
   const field = 'config.target.microvm_rootfs';
   refuse(initStrategy === InitStrategy.CUSTOM, `${field}.init_strategy CUSTOM`);
-  refuse(preservePaths.length > 0, `${field}.preserve_paths`);
   const wanted = runtimeConfig ?? undefined;
   refuse(
     wanted !== undefined &&
@@ -128,11 +130,29 @@ function hasGuestFiles(rootfs: MicroVMRootfs): boolean {
   );
   refuse(optimization?.stripDebugSymbols === true, `${field}.optimization.strip_debug_symbols`);
   refuse(optimization?.compressBinaries === true, `${field}.optimization.compress_binaries`);
-  refuse(optimization?.removeDocs === true, `${field}.optimization.remove_docs`);
-  refuse(optimization?.removeCache === true, `${field}.optimization.remove_cache`);
-  refuse((optimization?.preservePaths.length ?? 0) > 0, `${field}.optimization.preserve_paths`);
-  refuse((optimization?.excludePatterns.length ?? 0) > 0, `${field}.optimization.exclude_patterns`);
   return initStrategy !== InitStrategy.DIRECT;
+}
+
+/** Two messages name files to leave out, two name files to keep: both count. */
+function filterOf(
+  { targetType }: BuildTarget,
+  { strategyType }: BuildStrategy,
+): NonNullable<BuildSpec['target']> {
+  const rootfs = targetType.case === 'microvmRootfs' ? targetType.value : undefined;
+  const strategy = strategyType.case === 'dockerExtract' ? strategyType.value : undefined;
+  const { optimization } = rootfs ?? {};
+  const exclude = union(strategy?.excludePatterns, optimization?.excludePatterns);
+  const preserve = union(rootfs?.preservePaths, optimization?.preservePaths);
+  return {
+    ...(exclude.length === 0 ? {} : { exclude }),
+    ...(preserve.length === 0 ? {} : { preserve }),
+    ...(optimization?.removeDocs === true ? { removeDocs: true } : {}),
+    ...(optimization?.removeCache === true ? { removeCache: true } : {}),
+  };
+}
+
+function union(...lists: readonly (readonly string[] | undefined)[]): string[] {
+  return [...new Set(lists.flatMap((list) => list ?? []))];
 }
 
 function refuseStrategy({ strategyType }: BuildStrategy): void {
@@ -141,11 +161,8 @@ function refuseStrategy({ strategyType }: BuildStrategy): void {
     case undefined:
       return;
     case 'dockerExtract':
+      // Layers are always merged: flatten_filesystem asks for what happens anyway.
       refuse(strategyType.value.preserveLayers, `${field}.docker_extract.preserve_layers`);
-      refuse(
-        strategyType.value.excludePatterns.length > 0,
-        `${field}.docker_extract.exclude_patterns`,
-      );
       return;
     case 'goApi':
     case 'sinatra':
@@ -154,12 +171,29 @@ function refuseStrategy({ strategyType }: BuildStrategy): void {
   }
 }
 
+const ASSET_ID = /^[A-Za-z0-9._:-]{0,128}$/;
 const STRATEGIES = { goApi: 'go_api', sinatra: 'sinatra', nodejs: 'nodejs' } as const;
 
-/** A request may shorten its own deadline; the other limits are the tenant's. */
+/** A request may lower what its own build gets; the other limits are the tenant's. */
+function limitsOf(limits: TenantResourceLimits | undefined): NonNullable<BuildSpec['limits']> {
+  const { maxMemoryBytes = 0n, maxDiskBytes = 0n } = limits ?? {};
+  return {
+    ...(maxMemoryBytes === 0n ? {} : { maxMemoryBytes: Number(maxMemoryBytes) }),
+    ...(maxDiskBytes === 0n ? {} : { maxDiskBytes: Number(maxDiskBytes) }),
+  };
+}
+
+/** The shorter of the two deadlines that a request can name; refuses what it cannot choose. */
 function timeoutOf(limits: TenantResourceLimits | undefined): number | undefined {
   if (limits === undefined) return undefined;
-  const { $typeName: _type, timeoutSeconds, maxBuildTimeMinutes, ...rest } = limits;
+  const {
+    $typeName: _type,
+    maxMemoryBytes: _memory,
+    maxDiskBytes: _disk,
+    timeoutSeconds,
+    maxBuildTimeMinutes,
+    ...rest
+  } = limits;
   for (const [name, value] of Object.entries(rest)) {
     const isSet = Array.isArray(value) ? value.length > 0 : Boolean(value);
     refuse(isSet, `config.limits.${name.replaceAll(/[A-Z]/g, (c) => `_${c.toLowerCase()}`)}`);
@@ -177,6 +211,13 @@ function withoutEmpty<K extends string>(
     if (value !== undefined && value !== '') kept[key] = value;
   }
   return kept;
+}
+
+function malformed(field: string): BuilderdError {
+  return new BuilderdError(
+    'api.invalid',
+    `Cannot create the build: ${field} is not at most 128 letters, digits and ._:-`,
+  );
 }
 
 function missing(field: string): BuilderdError {

@@ -51,12 +51,22 @@ const SpecEcho = Type.Object({
       lostFound: Type.Optional(Type.Boolean()),
       guestFiles: Type.Optional(Type.Boolean()),
       devices: Type.Optional(Type.String()),
+      exclude: Type.Optional(Type.Array(Type.String())),
+      preserve: Type.Optional(Type.Array(Type.String())),
+      removeDocs: Type.Optional(Type.Boolean()),
+      removeCache: Type.Optional(Type.Boolean()),
       sourceDateEpoch: Type.Optional(Type.Integer()),
     }),
   ),
   platform: Type.Optional(Type.String()),
   pullPolicy: Type.Optional(Type.String()),
   timeoutSeconds: Type.Optional(Type.Integer()),
+  limits: Type.Optional(
+    Type.Object({
+      maxMemoryBytes: Type.Optional(Type.Integer()),
+      maxDiskBytes: Type.Optional(Type.Integer()),
+    }),
+  ),
 });
 
 const ImageSchema = Type.Object({

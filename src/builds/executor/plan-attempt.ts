@@ -6,6 +6,7 @@ import { parseReference } from '../../runtime/registry/reference.ts';
 import { parseBuildSpec } from '../parse-build-spec.ts';
 import type { PullPolicy } from '../ports.ts';
 import type { BuildRequest } from '../request.ts';
+import { requestedFilter } from '../requested-filter.ts';
 import { checkSpec } from '../service/builds/check-spec.ts';
 import { registryAllowed } from '../service/builds/registry-allowed.ts';
 
@@ -13,11 +14,21 @@ import { registryAllowed } from '../service/builds/registry-allowed.ts';
 export interface AttemptPlan
   extends Pick<
     BuildRequest,
-    'platform' | 'pullPolicy' | 'formats' | 'ext4' | 'guestFiles' | 'devices' | 'sourceDateEpoch'
+    | 'platform'
+    | 'pullPolicy'
+    | 'formats'
+    | 'ext4'
+    | 'guestFiles'
+    | 'devices'
+    | 'filter'
+    | 'sourceDateEpoch'
   > {
   readonly reference: string;
   /** Canonical `host[:port]`. */
   readonly registry: string;
+  /** The tenant's, or less where the request wants less. */
+  readonly maxMemoryBytes: number;
+  readonly maxDiskBytes: number;
 }
 
 export interface PlanDefaults {
@@ -42,6 +53,8 @@ export function planAttempt(spec: unknown, quotas: Quotas, defaults: PlanDefault
   }
   const target = request.target ?? {};
   const { sizeBytes, extraBytes = 0, sourceDateEpoch } = target;
+  const filter = requestedFilter(target);
+  const { maxMemoryBytes = Infinity, maxDiskBytes = Infinity } = request.limits ?? {};
   return {
     reference: request.source.image.reference,
     registry: parseReference(request.source.image.reference).registry,
@@ -59,6 +72,9 @@ export function planAttempt(spec: unknown, quotas: Quotas, defaults: PlanDefault
     },
     guestFiles: target.guestFiles ?? false,
     devices: target.devices ?? 'keep',
+    maxMemoryBytes: Math.min(quotas.maxMemoryBytes, maxMemoryBytes),
+    maxDiskBytes: Math.min(quotas.maxDiskBytes, maxDiskBytes),
+    ...(filter === undefined ? {} : { filter }),
     ...(sourceDateEpoch === undefined ? {} : { sourceDateEpoch }),
   };
 }

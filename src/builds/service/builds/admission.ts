@@ -78,14 +78,11 @@ export function grantFor(
     longestSeconds,
     limits.buildTimeoutMs / 1000,
   );
+  const { maxMemoryBytes = Infinity, maxDiskBytes = Infinity } = spec.limits ?? {};
   return {
     timeoutMs: Math.round((spec.timeoutSeconds ?? usualSeconds) * 1000),
-    memoryBytes: Math.min(
-      limits.memoryBytes,
-      quotas.maxMemoryBytes,
-      spec.limits?.maxMemoryBytes ?? Infinity,
-    ),
-    diskBytes: Math.min(Math.max(limits.diskBytes, wantedDisk), quotas.maxDiskBytes),
+    memoryBytes: Math.min(limits.memoryBytes, quotas.maxMemoryBytes, maxMemoryBytes),
+    diskBytes: Math.min(Math.max(limits.diskBytes, wantedDisk), quotas.maxDiskBytes, maxDiskBytes),
   };
 }
 

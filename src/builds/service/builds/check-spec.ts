@@ -1,7 +1,9 @@
 import { BuilderdError, isBuilderdError } from '../../../core/errors.ts';
 import { parsePlatform } from '../../../runtime/registry/platform.ts';
 import { parseReference } from '../../../runtime/registry/reference.ts';
+import { TreeFilter } from '../../../rootfs/filter/tree-filter.ts';
 import type { BuildSpec } from '../../build-spec.ts';
+import { requestedFilter } from '../../requested-filter.ts';
 
 /** What admission needs to know of a request. */
 export interface SpecFacts {
@@ -24,11 +26,23 @@ export function checkSpec(spec: BuildSpec): SpecFacts {
       'Cannot use target: give sizeBytes (all of the disk) or extraBytes (free space), not both',
     );
   }
+  const largest = spec.limits?.maxDiskBytes ?? Infinity;
+  if ((target?.sizeBytes ?? 0) > largest || (target?.extraBytes ?? 0) > largest) {
+    throw new BuilderdError(
+      'api.invalid',
+      'Cannot use target: it is larger than limits.maxDiskBytes',
+    );
+  }
   if (target?.label !== undefined && Buffer.byteLength(target.label) > 16) {
     throw new BuilderdError('api.invalid', 'Cannot use target.label: it is longer than 16 bytes');
   }
-  if (spec.platform !== undefined) checkPlatform(spec.platform);
-  return { registry: parseReference(source.image.reference).registry };
+  const { platform } = spec;
+  if (platform !== undefined) asRequestFault(() => parsePlatform(platform));
+  const filter = requestedFilter(target);
+  if (filter !== undefined) asRequestFault(() => new TreeFilter(filter));
+  const { registry } = parseReference(source.image.reference);
+  checkLogin(source.image.auth, registry);
+  return { registry };
 }
 
 /**
@@ -52,9 +66,21 @@ export function assertStorable(value: unknown, path = ''): void {
   }
 }
 
-function checkPlatform(text: string): void {
+/** A login goes to the registry of its image only; who names another one means something else. */
+function checkLogin(auth: { readonly registry?: string } | undefined, registry: string): void {
+  if (auth?.registry === undefined) return;
+  const meant = parseReference(`${auth.registry}/any/image`).registry;
+  if (meant === registry) return;
+  throw new BuilderdError(
+    'api.invalid',
+    `Cannot use the login: it is for ${meant}, and the image comes from ${registry}`,
+  );
+}
+
+/** What the command line calls wrong usage is a wrong request here. */
+function asRequestFault(check: () => unknown): void {
   try {
-    parsePlatform(text);
+    check();
   } catch (reason) {
     if (!isBuilderdError(reason, 'usage.invalid')) throw reason;
     throw new BuilderdError('api.invalid', reason.message, { cause: reason });
