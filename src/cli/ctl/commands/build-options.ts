@@ -7,6 +7,10 @@ export interface SpecOptions {
   readonly lostFound: boolean;
   readonly guestFiles?: true;
   readonly devices?: 'keep' | 'standard' | 'drop';
+  readonly exclude?: readonly string[];
+  readonly preserve?: readonly string[];
+  readonly removeDocs?: true;
+  readonly removeCache?: true;
   readonly sourceDateEpoch?: number;
   readonly platform?: string;
   readonly pull?: 'always' | 'missing' | 'never';

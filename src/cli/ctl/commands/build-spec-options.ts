@@ -56,6 +56,10 @@ function toTarget(raw: SpecOptions): Target {
     ...(raw.lostFound ? {} : { lostFound: false }),
     ...(raw.guestFiles === undefined ? {} : { guestFiles: raw.guestFiles }),
     ...(raw.devices === undefined ? {} : { devices: raw.devices }),
+    ...(raw.exclude === undefined ? {} : { exclude: [...raw.exclude] }),
+    ...(raw.preserve === undefined ? {} : { preserve: [...raw.preserve] }),
+    ...(raw.removeDocs === undefined ? {} : { removeDocs: raw.removeDocs }),
+    ...(raw.removeCache === undefined ? {} : { removeCache: raw.removeCache }),
     ...(raw.sourceDateEpoch === undefined ? {} : { sourceDateEpoch: raw.sourceDateEpoch }),
   };
 }

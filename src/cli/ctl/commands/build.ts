@@ -69,6 +69,14 @@ function addSpecOptions(command: Command): Command {
     .addOption(
       new Option('--devices <policy>', 'device nodes').choices(['keep', 'standard', 'drop']),
     )
+    .option(
+      '--exclude <pattern>',
+      'leave out what matches, with all below; may be repeated',
+      collect,
+    )
+    .option('--preserve <pattern>', 'keep what matches all the same; may be repeated', collect)
+    .option('--remove-docs', 'leave out manuals and the like; licence texts stay')
+    .option('--remove-cache', 'leave out caches and temporary files')
     .option('--source-date-epoch <seconds>', 'clamp later times to this', wholeNumber(0, 2 ** 34))
     .option('--name <text>', 'a name for people')
     .option('-l, --label <key=value>', 'label of the build; may be repeated', collect)
