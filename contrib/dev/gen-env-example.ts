@@ -22,7 +22,7 @@ const SECTIONS: readonly (readonly [string, RegExp])[] = [
   ['Keys and encryption', /^(?:MASTER_KEY|ENABLE_ENCRYPTION)/],
   [
     'Isolation and build steps',
-    /^(?:ENABLE_ISOLATION|TENANT_ISOLATION|BUILD_USER_ID|BUILD_GROUP_ID|CGROUP_)/,
+    /^(?:ENABLE_ISOLATION|TENANT_ISOLATION|WORKER_|BUILD_USER_ID|BUILD_GROUP_ID|CGROUP_)/,
   ],
   ['Images and registries', /^(?:DOCKER_|CONTAINERD_|TRUSTED_REALMS|EGRESS_)/],
   ['Builds at once, and their limits', /^(?:MAX_CONCURRENT|BUILD_|LEASE_)/],

@@ -12,7 +12,8 @@ import { repeat } from '../builds/executor/repeat.ts';
 import { scrubArtifacts } from '../builds/executor/scrub.ts';
 import { readStoredBytes } from '../builds/metrics/database-gauges.ts';
 import type { Converter } from '../builds/worker/converter.ts';
-import { FIRST_ID_BASE } from '../builds/worker/id-ranges.ts';
+import { claimIdPool, RANGES_PER_POOL } from '../builds/worker/id-pool.ts';
+import { IdRanges } from '../builds/worker/id-ranges.ts';
 import { createInProcessConverter } from '../builds/worker/in-process-converter.ts';
 import { warmWorkerCache } from '../builds/worker/warm-cache.ts';
 import { createWorkerConverter } from '../builds/worker/worker-converter.ts';
@@ -31,6 +32,7 @@ import { claimExecutorIdentity } from '../store/executor-identity.ts';
 import { openServiceBase, showRole, watchDatabase } from './compose-service.ts';
 import type { Config } from './config.ts';
 import { openArtifacts } from './open-artifacts.ts';
+import { wantsIsolation } from './serve/check-settings.ts';
 import { RELOADABLE } from './serve/reloadable.ts';
 import type { RoleContext, RunningRole } from './serve/running-role.ts';
 import { hostStatus } from './serve/host-status.ts';
@@ -85,7 +87,7 @@ export async function startExecutor(context: RoleContext): Promise<RunningRole> 
       scratchDir: settings.SCRATCH_DIR,
     }),
   );
-  const converter = await openConverter(context);
+  const converter = await openConverter(context, open);
   const times = timesOf(config);
   const executor = createExecutor({
     id: identity.id,
@@ -133,7 +135,6 @@ export async function startExecutor(context: RoleContext): Promise<RunningRole> 
       return pullTimeoutOf(live.config);
     },
     scratchDir: settings.SCRATCH_DIR,
-    ...(isIsolated(config) ? { idPoolBase: FIRST_ID_BASE } : {}),
   });
 
   const status: RunningRole['status'] = async (call) => ({
@@ -179,21 +180,29 @@ export async function startExecutor(context: RoleContext): Promise<RunningRole> 
 }
 
 /** Workers need root: without it nothing would stand between an image and the service. */
-async function openConverter({ config, log, signal }: RoleContext): Promise<Converter> {
+async function openConverter(
+  { config, log, signal }: RoleContext,
+  open: AsyncDisposableStack,
+): Promise<Converter> {
   const common = { limits: DEFAULT_CONVERSION_LIMITS, version: builderdVersion() };
   if (isIsolated(config)) {
+    const { WORKER_ID_BASE: base } = config.settings;
+    const { first } = open.use(await claimIdPool(base === 0 ? undefined : base));
+    const ids = new IdRanges({ first, count: RANGES_PER_POOL, log });
+    await ids.withholdUsed();
     const cacheDir = await warmCache(config, log, signal);
     return createWorkerConverter({
       ...common,
       log,
+      ids,
       nowMs: () => performance.now(),
       ...(cacheDir === undefined ? {} : { cacheDir }),
     });
   }
-  if (wantsIsolation(config)) {
+  if (wantsIsolation(config.settings, config.given)) {
     throw new BuilderdError(
       'isolation.unavailable',
-      'Cannot isolate conversions without root: they would share the process of the executor; start the service as root, or say UNKEY_BUILDERD_ENABLE_ISOLATION=false',
+      'Cannot isolate conversions without root: they would share the process of the executor; start the service as root, or say UNKEY_BUILDERD_ENABLE_ISOLATION=false, which needs UNKEY_BUILDERD_AUTH_MODE=development',
     );
   }
   log.warn(
@@ -223,14 +232,7 @@ async function warmCache(
 }
 
 function isIsolated(config: Config): boolean {
-  return process.getuid?.() === 0 && wantsIsolation(config);
-}
-
-/** ENABLE_ISOLATION, or its older name. */
-function wantsIsolation({ settings, given }: Config): boolean {
-  return given.has('ENABLE_ISOLATION') || !given.has('TENANT_ISOLATION_ENABLED')
-    ? settings.ENABLE_ISOLATION
-    : settings.TENANT_ISOLATION_ENABLED;
+  return process.getuid?.() === 0 && wantsIsolation(config.settings, config.given);
 }
 
 /** DOCKER_PULL_TIMEOUT, or the guide's DOCKER_TIMEOUT; without either the build's own limit rules. */

@@ -35,7 +35,10 @@ export const SETTINGS = {
   CACHE_DIR: path(`${DATA}/cache`, 'Root of a dedicated containerd, and caches.'),
   DATABASE_TYPE: oneOf(['sqlite', 'postgres'], 'sqlite', 'Where the service keeps its state.'),
   DATABASE_URL: secret('PostgreSQL URL.'),
-  ENABLE_ISOLATION: flag(true, 'Refuse to run build steps without full isolation.'),
+  ENABLE_ISOLATION: flag(
+    true,
+    'Refuse to work on images without full isolation. false needs AUTH_MODE development.',
+  ),
   ENABLE_ENCRYPTION: flag(false, 'Encrypt artifacts at rest.'),
   BUILD_USER_ID: integer(1000, { min: 0, max: 65_535 }, "User id inside a step's namespace."),
   BUILD_GROUP_ID: integer(1000, { min: 0, max: 65_535 }, "Group id inside a step's namespace."),
@@ -123,6 +126,11 @@ export const SETTINGS = {
     'builderd',
     'Account that the API runs as when the service is started by root.',
   ),
+  WORKER_ID_BASE: integer(
+    0,
+    { min: 0, max: 0x7f00_0000 },
+    'First of the 16777216 user ids of workers, a multiple of that; 0 for ids that no other service of this host has.',
+  ),
   RUN_DIR: path('/run/builderd', 'Sockets between the processes of the service.'),
   LOG_FILE: optionalPath('Service log; standard output when unset. Opened anew by a reload.'),
   METRICS_MAX_TENANTS: integer(
@@ -140,6 +148,10 @@ export const SETTINGS = {
   JWT_TENANT_CLAIM: text('tenant', 'Claim that names the tenant, or a list of them.'),
   JWT_ROLE_CLAIM: text('role', 'Claim that names a role, or a list of them.'),
   JWT_OPERATOR_ROLES: list('Roles that make an operator; none by default.'),
+  JWT_CREATE_TENANTS: flag(
+    false,
+    'Makes the tenant that such a token names when it is first seen.',
+  ),
   JWT_READER_ROLES: list('Roles that may read only.'),
   TRUSTED_PROXIES: list('Proxies, address or CIDR, whose X-Forwarded headers are believed.'),
   ALLOWED_HOSTS: list('Host names that requests may name beside loopback ones; any when unset.'),

@@ -74,6 +74,10 @@ const CONFLICTS: readonly (readonly [Readonly<Record<string, string>>, RegExp])[
   [{ ASSETMANAGER_ENABLED: 'true' }, /ASSETMANAGER_ENABLED is not built/],
   [{ AUTH_MODE: 'development', HOST: '::' }, /HOST must be a loopback address/],
   [{ AUTH_MODE: 'development', ADDRESS: '0.0.0.0' }, /HOST must be a loopback address/],
+  [{ ENABLE_ISOLATION: 'false' }, /ENABLE_ISOLATION false .* needs AUTH_MODE development/],
+  [{ TENANT_ISOLATION_ENABLED: 'false' }, /needs AUTH_MODE development/],
+  [{ WORKER_ID_BASE: '16777217' }, /want a multiple of 16777216/],
+  [{ MAX_CONCURRENT_BUILDS: '257' }, /want 256 at most/],
   [{ METRICS_PORT: '8082' }, /METRICS_PORT and PORT are the same/],
   [{ MASTER_KEY: 'a', MASTER_KEY_FILE: '/b' }, /want one of them at most/],
   [{ DOCKER_REGISTRY_MIRROR: 'm' }, /write a hosts.toml/],
@@ -89,7 +93,9 @@ for (const [settings, want] of CONFLICTS) {
 
 test('findConflicts() finds nothing in the defaults, nor in loopback development', () => {
   assert.deepEqual(findConflicts(config()), []);
-  assert.deepEqual(findConflicts(config({ AUTH_MODE: 'development', HOST: '127.0.0.9' })), []);
+  const development = { AUTH_MODE: 'development', HOST: '127.0.0.9' };
+  assert.deepEqual(findConflicts(config(development)), []);
+  assert.deepEqual(findConflicts(config({ ...development, ENABLE_ISOLATION: 'false' })), []);
 });
 
 test('older names count until the newer one is given', () => {

@@ -50,7 +50,8 @@ export async function attendWorker(
     awaitEnd();
     const { start, end } = await worker.ended;
     throwIfAborted(call.signal, 'convert the image');
-    if (answer.kind === 'fault') {
+    // A channel that was cut off is no protocol.
+    if (answer.kind === 'fault' && end.kind !== 'lost') {
       log.warn({ err: answer.reason, step: 'convert' }, 'A worker broke the protocol');
       throw answer.reason;
     }
@@ -63,6 +64,7 @@ export async function attendWorker(
       mounts,
     });
     if (fault !== undefined) throw fault;
+    if (answer.kind === 'fault') throw answer.reason;
     const usage =
       end.kind === 'ended'
         ? { cpuUs: end.cpuUs, memoryPeakBytes: end.peakKib * 1024 }

@@ -29,7 +29,10 @@ export interface WorkerLimits {
 
 export interface LaunchedWorker {
   readonly answers: Readable;
-  /** Settles, never rejects, once nothing of the worker runs any more. */
+  /**
+   * Settles, never rejects, once nothing of the worker runs any more; with `lost` the launcher is
+   * gone, and what it started may still be ending.
+   */
   readonly ended: Promise<{ readonly start: LaunchStart | undefined; readonly end: LaunchEnd }>;
   /** The last that it wrote to stderr. Foreign text. */
   errorText(): string;
@@ -43,6 +46,7 @@ export const FIRST_HANDED_FD = 5;
 /** Node's own: epoll, eventfds, the addon, libraries. */
 const OWN_DESCRIPTORS = 64;
 const KILL_AFTER_MS = 500;
+const LAST_WORDS_MS = 500;
 const MAX_ERROR_BYTES = 64 * 1024;
 const KEPT_ERROR_BYTES = 4096;
 const MAX_REPORT_BYTES = 4096;
@@ -72,9 +76,15 @@ export async function launchWorker(options: LaunchOptions): Promise<LaunchedWork
   if (stdin === null || stderr === null) throw missingPipe();
   sendInput(stdin, options.input);
   const kept = keepErrors(stderr, () => stop(child));
+  const channels = { answers: readable(answers), report: readable(report) };
+  // Whoever is left of a launcher that was killed keeps them open, and is not waited for.
+  child.once('exit', (code) => {
+    if (code === 0) return;
+    setTimeout(() => Object.values(channels).forEach((each) => each.destroy()), LAST_WORDS_MS);
+  });
   return {
-    answers: readable(answers),
-    ended: endOf(child, readable(report)),
+    answers: channels.answers,
+    ended: endOf(child, channels.report),
     errorText: () => Buffer.concat(kept).toString('latin1').slice(-KEPT_ERROR_BYTES),
     stop: () => stop(child),
   };

@@ -10,10 +10,10 @@ import { attendWorker } from './attend-worker.ts';
 import type { ConvertCall, ConvertedBuild, Converter } from './converter.ts';
 import { DiskWatch } from './disk-watch.ts';
 import { openHandedFiles } from './handed-files.ts';
-import { IdRanges, workerIds } from './id-ranges.ts';
+import { type IdRange, IdRanges, workerIds } from './id-ranges.ts';
 import { encodeInput, fileLimit } from './job-input.ts';
 import type { LaunchStart } from './launch-report.ts';
-import { launchWorker } from './launcher.ts';
+import { type LaunchedWorker, launchWorker } from './launcher.ts';
 import { WARM_ARGUMENT } from './warm-argument.ts';
 import {
   describeWorkerRoot,
@@ -36,6 +36,8 @@ export interface WorkerConverterOptions {
   readonly codeRoot?: string;
   /** Made by `warmWorkerCache`. */
   readonly cacheDir?: string;
+  /** Of this process alone when absent: other services of this host may use the same ids. */
+  readonly ids?: IdRanges;
 }
 
 export interface WorkerConverter extends Converter {
@@ -67,7 +69,7 @@ export function createWorkerConverter(options: WorkerConverterOptions): WorkerCo
     libraries: loadedLibraries(),
     ...(options.cacheDir === undefined ? {} : { cacheDir: options.cacheDir }),
   });
-  const ranges = new IdRanges();
+  const ranges = options.ids ?? new IdRanges();
   return {
     async check({ signal }) {
       using range = ranges.take();
@@ -83,7 +85,9 @@ export function createWorkerConverter(options: WorkerConverterOptions): WorkerCo
         handed: [],
       });
       const call = { signal, onProgress: () => undefined };
-      await attendWorker(worker, { ...options, call, mounts: root.mounts });
+      await withholding(range, worker, () =>
+        attendWorker(worker, { ...options, call, mounts: root.mounts }),
+      );
     },
     async convert(job, call) {
       throwIfAborted(call.signal, 'convert the image');
@@ -109,11 +113,10 @@ export function createWorkerConverter(options: WorkerConverterOptions): WorkerCo
         handed: files.descriptors,
         ...(call.cgroup === undefined ? {} : { cgroupFd: call.cgroup.directory.fd }),
       });
-      const { answer, start, usage } = await attendWorker(worker, {
-        ...options,
-        call: { ...call, signal: AbortSignal.any([call.signal, disk.signal]) },
-        mounts: root.mounts,
-      });
+      const signal = AbortSignal.any([call.signal, disk.signal]);
+      const { answer, start, usage } = await withholding(range, worker, () =>
+        attendWorker(worker, { ...options, call: { ...call, signal }, mounts: root.mounts }),
+      );
       await disk.check();
       const isolation = describeIsolation(ids.worker, start, call);
       return { ...(await acceptAnswer(answer, job)), ...usage, ...isolation };
@@ -121,8 +124,26 @@ export function createWorkerConverter(options: WorkerConverterOptions): WorkerCo
   };
 }
 
-function borrowed(base: number): { readonly base: number } & Disposable {
-  return { base, [Symbol.dispose]: () => undefined };
+/** The caller's to give back. */
+function borrowed(base: number): IdRange {
+  return { base, withhold: () => undefined, [Symbol.dispose]: () => undefined };
+}
+
+/**
+ * A launcher reports when everything inside has ended. One that was killed before, because that
+ * took too long, leaves it to the kernel: nobody knows when.
+ */
+async function withholding<T>(
+  range: IdRange,
+  worker: LaunchedWorker,
+  work: () => Promise<T>,
+): Promise<T> {
+  try {
+    return await work();
+  } finally {
+    const { start, end } = await worker.ended;
+    if (end.kind === 'lost') range.withhold(start?.pid);
+  }
 }
 
 function heapFlags({ maxHeapBytes }: ConvertCall): string[] {

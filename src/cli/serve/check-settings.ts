@@ -1,4 +1,5 @@
 import { isIP } from 'node:net';
+import { IDS_PER_POOL, RANGES_PER_POOL } from '../../builds/worker/id-pool.ts';
 import { BuilderdError } from '../../core/errors.ts';
 import type { Config, Settings } from '../config.ts';
 
@@ -42,6 +43,10 @@ export function findConflicts({ settings, given }: Config): string[] {
     s.AUTH_MODE === 'development' && !isLoopback(listenHost(settings, given)),
     'AUTH_MODE development believes every caller: HOST must be a loopback address',
   );
+  fault(
+    !wantsIsolation(settings, given) && s.AUTH_MODE !== 'development',
+    'ENABLE_ISOLATION false converts the images of all tenants in the process that holds their keys; it needs AUTH_MODE development',
+  );
   const { host, port } = metricsAddress(settings, given);
   fault(
     s.PORT !== 0 && port === s.PORT && (host === listenHost(settings, given) || isAny(host)),
@@ -60,6 +65,14 @@ export function findConflicts({ settings, given }: Config): string[] {
     'S3_BUCKET has no effect without STORAGE_BACKEND s3',
   );
   fault(
+    s.WORKER_ID_BASE % IDS_PER_POOL !== 0,
+    `WORKER_ID_BASE: want a multiple of ${IDS_PER_POOL}`,
+  );
+  fault(
+    s.MAX_CONCURRENT_BUILDS > RANGES_PER_POOL,
+    `MAX_CONCURRENT_BUILDS: want ${RANGES_PER_POOL} at most`,
+  );
+  fault(
     [s.MASTER_KEY, s.MASTER_KEY_FILE, s.MASTER_KEY_COMMAND].filter((each) => each !== '').length >
       1,
     'MASTER_KEY, MASTER_KEY_FILE and MASTER_KEY_COMMAND: want one of them at most',
@@ -70,6 +83,13 @@ export function findConflicts({ settings, given }: Config): string[] {
 /** HOST, or its older name. */
 export function listenHost(settings: Settings, given: ReadonlySet<string>): string {
   return given.has('HOST') || settings.ADDRESS === '' ? settings.HOST : settings.ADDRESS;
+}
+
+/** ENABLE_ISOLATION, or its older name. */
+export function wantsIsolation(settings: Settings, given: ReadonlySet<string>): boolean {
+  return given.has('ENABLE_ISOLATION') || !given.has('TENANT_ISOLATION_ENABLED')
+    ? settings.ENABLE_ISOLATION
+    : settings.TENANT_ISOLATION_ENABLED;
 }
 
 /** METRICS_HOST and METRICS_PORT, or their older names. */
