@@ -2,9 +2,11 @@ import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
 import { newBuildId } from '../../src/core/ids.ts';
 import type { ArtifactStore, StoredBlob } from '../../src/store/artifacts/artifact-store.ts';
+import type { BlobIndex } from '../../src/store/artifacts/blob-index.ts';
 import { createS3Client } from '../../src/store/artifacts/s3-client.ts';
 import { openS3Store } from '../../src/store/artifacts/s3-store.ts';
 import { partBytes } from '../../src/store/artifacts/s3-upload.ts';
+import { storedPath } from '../../src/store/artifacts/stored-name.ts';
 import {
   addon,
   commitBytes,
@@ -34,7 +36,11 @@ after(async () => {
 /** A store under a prefix of its own. */
 async function openStore(
   prefix: string,
-  options: { readonly s3?: Partial<S3Server['config']>; readonly faults?: unknown[] } = {},
+  options: {
+    readonly s3?: Partial<S3Server['config']>;
+    readonly faults?: unknown[];
+    readonly index?: BlobIndex;
+  } = {},
 ) {
   const home = await privateDirectory();
   const keys = memoryTenantKeys();
@@ -42,7 +48,7 @@ async function openStore(
     s3: { ...server.config, ...options.s3 },
     prefix,
     stagingDirectory: home.path,
-    index: EMPTY_INDEX,
+    index: options.index ?? EMPTY_INDEX,
     keys,
     minPartBytes: MIB,
     onCleanupFault: (reason) => options.faults?.push(reason),
@@ -239,6 +245,54 @@ test('tidy() takes back what dead processes left, after a day', async () => {
   await store.tidy({ signal });
   ageUploads(0);
   assert.equal(await unfinishedUploads(store), 0);
+});
+
+test('tidy() reads all pages of what was begun', async () => {
+  await using opened = await openStore('tidy-pages');
+  const { store } = opened;
+  const tenantId = newTenantId();
+  for (let dead = 0; dead < 5; dead += 1) {
+    server.breakRequests(({ method }, nth) =>
+      nth >= 3 && method !== 'GET' ? { kind: 'answer', status: 400 } : undefined,
+    );
+    await assert.rejects(commitBytes(store, someBytes(3 * MIB), { tenantId }));
+  }
+  server.breakRequests(() => undefined);
+  assert.ok((await unfinishedUploads(store)) < 5, 'they are more than a page');
+  ageUploads(25 * 60 * 60_000);
+  await store.tidy({ signal });
+  ageUploads(0);
+  assert.equal(await unfinishedUploads(store), 0);
+});
+
+test('commit() takes up a copy only if it is there, has its size and is marked as that copy', async () => {
+  const kept = new Map<string, StoredBlob>();
+  const index: BlobIndex = {
+    hasSize: async () => true,
+    findPresent: async (_tenantId, digest) => kept.get(digest),
+  };
+  await using opened = await openStore('reuse', { index });
+  const { store } = opened;
+  const tenantId = newTenantId();
+  for (const length of [3000, 3 * MIB]) {
+    const bytes = someBytes(length);
+    const commit = (): Promise<StoredBlob> => commitBytes(store, bytes, { tenantId });
+    const blob = await commit();
+    kept.set(blob.digest, blob);
+    assert.equal((await commit()).generation, blob.generation, 'the same bytes are kept once');
+    await using client = createS3Client(server.config);
+    const { directories, file } = storedPath(tenantId, blob);
+    const key = `reuse/${directories.join('/')}/${file}`;
+    const doing = 'spoil an object';
+    for (const body of [bytes.subarray(1), Buffer.alloc(length, 'x')]) {
+      (await client.request({ method: 'PUT', key, body, doing, signal })).discard();
+      const again = await commit();
+      assert.notEqual(again.generation, blob.generation, 'it was stored again');
+      assert.ok((await readBlob(store, tenantId, again)).equals(bytes));
+    }
+    (await client.request({ method: 'DELETE', key, doing, signal })).discard();
+    assert.notEqual((await commit()).generation, blob.generation);
+  }
 });
 
 test('a cancelled upload is taken back', async () => {

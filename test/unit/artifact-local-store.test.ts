@@ -3,18 +3,21 @@ import { createHash } from 'node:crypto';
 import {
   appendFile,
   chmod,
+  mkdir,
   readdir,
   readFile,
+  rm,
   rmdir,
   stat,
   symlink,
   truncate,
+  utimes,
   writeFile,
 } from 'node:fs/promises';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { isBuilderdError } from '../../src/core/errors.ts';
-import { newBuildId } from '../../src/core/ids.ts';
+import { newBuildId, newId } from '../../src/core/ids.ts';
 import type { StoredBlob } from '../../src/store/artifacts/artifact-store.ts';
 import { diskIo, type DurableIo } from '../../src/store/artifacts/durable-io.ts';
 import { openLocalStore } from '../../src/store/artifacts/local-store.ts';
@@ -331,4 +334,25 @@ test('stage() makes its directories again when a sweep takes the empty ones from
   await using staged = await store.stage({ buildId, attempt: 2, name: 'rootfs.ext4' }, { signal });
   await staged.handle.writeFile('x');
   assert.equal(swept, 3);
+});
+
+test('tidy() passes over scratch copies that end while it looks, and removes old ones', async () => {
+  await using home = await privateDirectory();
+  const scratch = join(home.path, '.scratch');
+  await mkdir(scratch, { mode: 0o700 });
+  const [old, vanishing, fresh] = [newId(), newId(), newId()];
+  for (const name of [old, vanishing, fresh]) await writeFile(join(scratch, name), 'half');
+  const long = new Date(Date.now() - 25 * 60 * 60_000);
+  await utimes(join(scratch, old), long, long);
+  const io: DurableIo = {
+    ...diskIo,
+    async list(path) {
+      const entries = await diskIo.list(path);
+      await rm(join(scratch, vanishing), { force: true });
+      return entries;
+    },
+  };
+  await using store = await openLocalStore({ directory: home.path, index: EMPTY_INDEX, io });
+  await store.tidy({ signal });
+  assert.deepEqual(await readdir(scratch), [fresh]);
 });

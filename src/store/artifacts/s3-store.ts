@@ -26,7 +26,7 @@ import { type PieceSource, pieceStream } from './piece-stream.ts';
 import { checkRange, encrypted, openPlain, requireKeys } from './plain-bytes.ts';
 import { createS3Client, type S3Client, type S3Config } from './s3-client.ts';
 import { objectCopy } from './s3-copy.ts';
-import { abortUpload, objectSize, upload } from './s3-upload.ts';
+import { abortUpload, listUploads, objectFacts, upload } from './s3-upload.ts';
 import { xmlElements, xmlValue } from './s3-xml.ts';
 import { Staging } from './staging.ts';
 import { storeFault } from './store-faults.ts';
@@ -56,6 +56,9 @@ interface Call {
 }
 
 type CopyKey = Pick<StoredBlob, 'digest' | 'generation'>;
+
+/** Written with an object and read before its copy is taken up again: nobody else put it there. */
+const markOf = (digest: Digest, generation: Generation): string => `${digest} ${generation}`;
 
 const STALE_UPLOAD_MS = 24 * 60 * 60_000;
 
@@ -151,6 +154,7 @@ class S3Store implements ArtifactStore {
     const storedBytes = sealed?.storedBytes ?? sizeBytes;
     await upload(this.#client, name, sealed?.source ?? plain, {
       sizeBytes: storedBytes,
+      mark: markOf(digest, generation),
       signal,
       onCleanupFault,
       ...(minPartBytes === undefined ? {} : { minPartBytes }),
@@ -167,8 +171,12 @@ class S3Store implements ArtifactStore {
   ): Promise<StoredBlob | undefined> {
     const known = await this.#options.index.findPresent(tenantId, digest, { signal });
     if (known === undefined || known.dataKeyId !== dataKeyId) return undefined;
-    const found = await this.storedSize(tenantId, known, { signal });
-    return found === known.storedBytes ? known : undefined;
+    const key = this.#keyOf(tenantId, known);
+    const found = await objectFacts(this.#client, key, signal);
+    const isSame =
+      found?.sizeBytes === known.storedBytes &&
+      found.mark === markOf(known.digest, known.generation);
+    return isSame ? known : undefined;
   }
 
   async open(
@@ -184,8 +192,8 @@ class S3Store implements ArtifactStore {
 
   async #openCopy(tenantId: TenantId, blob: CopyKey, signal: AbortSignal): Promise<StoredCopy> {
     const key = this.#keyOf(tenantId, blob);
-    const storedBytes = await objectSize(this.#client, key, signal);
-    if (storedBytes !== undefined) return objectCopy(this.#client, key, storedBytes, signal);
+    const found = await objectFacts(this.#client, key, signal);
+    if (found !== undefined) return objectCopy(this.#client, key, found.sizeBytes, signal);
     throw new BuilderdError('artifact.missing', 'Cannot open the artifact: its object is gone');
   }
 
@@ -207,8 +215,12 @@ class S3Store implements ArtifactStore {
     }
   }
 
-  storedSize(tenantId: TenantId, blob: CopyKey, { signal }: Call): Promise<number | undefined> {
-    return objectSize(this.#client, this.#keyOf(tenantId, blob), signal);
+  async storedSize(
+    tenantId: TenantId,
+    blob: CopyKey,
+    { signal }: Call,
+  ): Promise<number | undefined> {
+    return (await objectFacts(this.#client, this.#keyOf(tenantId, blob), signal))?.sizeBytes;
   }
 
   async remove(tenantId: TenantId, blob: CopyKey, { signal }: Call): Promise<void> {
@@ -270,15 +282,13 @@ class S3Store implements ArtifactStore {
 
   /** Uploads of processes that died keep their parts, and cost, until someone takes them back. */
   async tidy({ signal }: Call): Promise<void> {
-    const doing = 'list unfinished uploads';
-    const query = { uploads: '', ...(this.#prefix === '' ? {} : { prefix: this.#prefix }) };
-    const page = await this.#client.text({ method: 'GET', key: '', query, doing, signal });
-    for (const item of xmlElements(page, 'Upload')) {
-      const begun = Date.parse(xmlValue(item, 'Initiated') ?? '');
-      const key = xmlValue(item, 'Key') ?? '';
-      const uploadId = xmlValue(item, 'UploadId') ?? '';
+    for await (const { key, uploadId, begunMs } of listUploads(
+      this.#client,
+      this.#prefix,
+      signal,
+    )) {
       const isOurs = this.#parseItem(key, 0).kind === 'blob';
-      if (!isOurs || uploadId === '' || !(begun < Date.now() - STALE_UPLOAD_MS)) continue;
+      if (!isOurs || uploadId === '' || !(begunMs < Date.now() - STALE_UPLOAD_MS)) continue;
       await abortUpload(this.#client, key, uploadId, signal);
     }
   }

@@ -4,7 +4,7 @@ import { detachedSignal, throwIfAborted } from '../../core/scope.ts';
 import type { PieceSource } from './piece-stream.ts';
 import type { S3Client } from './s3-client.ts';
 import { answerFault } from './s3-faults.ts';
-import { escapeXml, xmlValue } from './s3-xml.ts';
+import { escapeXml, xmlElements, xmlValue } from './s3-xml.ts';
 
 const MIB = 1 << 20;
 /** S3 takes parts from 5 MiB on, and at most 10,000 of them. */
@@ -14,9 +14,12 @@ const MAX_PARTS = 9000;
 const MAX_PENDING_BYTES = 96 * MIB;
 const DOING = 'store the artifact';
 const ABORT_MS = 30_000;
+const MARK_HEADER = 'x-amz-meta-builderd-copy';
 
 export interface UploadOptions {
   readonly sizeBytes: number;
+  /** Kept with the object as metadata: what its maker says that it is. */
+  readonly mark: string;
   readonly signal: AbortSignal;
   /** What went wrong while an upload that failed was being taken back. */
   readonly onCleanupFault: (reason: unknown) => void;
@@ -46,6 +49,7 @@ export async function upload(
     const answer = await client.request({
       method: 'PUT',
       key,
+      headers: { [MARK_HEADER]: options.mark },
       body,
       doing: DOING,
       signal: options.signal,
@@ -69,6 +73,7 @@ async function uploadParts(
     method: 'POST',
     key,
     query: { uploads: '' },
+    headers: { [MARK_HEADER]: options.mark },
     doing: DOING,
     signal,
   });
@@ -192,19 +197,66 @@ export async function abortUpload(
   answer.discard();
 }
 
-/** Bytes of an object, or undefined when there is none. */
-export async function objectSize(
+export interface ListedUpload {
+  readonly key: string;
+  readonly uploadId: string;
+  /** NaN when the store does not say. */
+  readonly begunMs: number;
+}
+
+/** Uploads that were begun and neither ended nor taken back, page by page. */
+export async function* listUploads(
+  client: S3Client,
+  prefix: string,
+  signal: AbortSignal,
+): AsyncGenerator<ListedUpload, void, void> {
+  const doing = 'list unfinished uploads';
+  let marker: Readonly<Record<string, string>> | undefined = {};
+  while (marker !== undefined) {
+    const query = { uploads: '', ...(prefix === '' ? {} : { prefix }), ...marker };
+    const page = await client.text({ method: 'GET', key: '', query, doing, signal });
+    for (const item of xmlElements(page, 'Upload')) {
+      yield {
+        key: xmlValue(item, 'Key') ?? '',
+        uploadId: xmlValue(item, 'UploadId') ?? '',
+        begunMs: Date.parse(xmlValue(item, 'Initiated') ?? ''),
+      };
+    }
+    marker = nextMarker(page, marker);
+  }
+}
+
+/** A store that gives the same page again must not be read for ever. */
+function nextMarker(
+  page: string,
+  last: Readonly<Record<string, string>>,
+): Readonly<Record<string, string>> | undefined {
+  const key = xmlValue(page, 'NextKeyMarker') ?? '';
+  const uploadId = xmlValue(page, 'NextUploadIdMarker') ?? '';
+  const isSame = key === last['key-marker'] && uploadId === (last['upload-id-marker'] ?? '');
+  if (xmlValue(page, 'IsTruncated') !== 'true' || key === '' || isSame) return undefined;
+  return { 'key-marker': key, ...(uploadId === '' ? {} : { 'upload-id-marker': uploadId }) };
+}
+
+export interface ObjectFacts {
+  readonly sizeBytes: number;
+  /** As it was given to the upload; undefined for objects of others. */
+  readonly mark: string | undefined;
+}
+
+/** Undefined when there is no such object. */
+export async function objectFacts(
   client: S3Client,
   key: string,
   signal: AbortSignal,
-): Promise<number | undefined> {
+): Promise<ObjectFacts | undefined> {
   const doing = 'look for the artifact';
   const answer = await client.request({ method: 'HEAD', key, doing, signal }, [404]);
   answer.discard();
   if (answer.status === 404) return undefined;
   const length = answer.header('content-length') ?? '';
   if (!/^\d{1,15}$/.test(length)) throw answerFault(answer.status, '', doing);
-  return Number(length);
+  return { sizeBytes: Number(length), mark: answer.header(MARK_HEADER) };
 }
 
 async function assertStored(
@@ -212,11 +264,12 @@ async function assertStored(
   key: string,
   { sizeBytes, signal }: UploadOptions,
 ): Promise<void> {
-  const found = await objectSize(client, key, signal);
-  if (found === sizeBytes) return;
+  const found = await objectFacts(client, key, signal);
+  // A store that forgets the mark keeps the bytes all the same: they are only never taken up again.
+  if (found?.sizeBytes === sizeBytes) return;
   throw new BuilderdError(
     'storage.failed',
-    `Cannot ${DOING}: the object store has ${found ?? 'none'} of its ${sizeBytes} bytes`,
+    `Cannot ${DOING}: the object store has ${found?.sizeBytes ?? 'none'} of its ${sizeBytes} bytes`,
   );
 }
 

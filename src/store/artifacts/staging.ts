@@ -98,9 +98,21 @@ export class Staging {
     await using directory = await this.#childIfThere(this.#root, SCRATCH);
     for (const { name } of (await directory?.list()) ?? []) {
       if (directory === undefined || !isUuid(name)) continue;
-      const at = { directory, name };
+      const changedMs = await this.#changedMs(directory, name);
+      if (changedMs !== undefined && changedMs < nowMs - STALE_MS) {
+        await this.drop({ directory, name });
+      }
+    }
+  }
+
+  /** Undefined when its maker has ended with it since it was listed. */
+  async #changedMs(directory: Directory, name: string): Promise<number | undefined> {
+    try {
       await using handle = await this.#io.openForReading(directory.at(name));
-      if ((await handle.stat()).mtimeMs < nowMs - STALE_MS) await this.drop(at);
+      return (await handle.stat()).mtimeMs;
+    } catch (reason) {
+      if (errnoOf(reason) === 'ENOENT') return undefined;
+      throw storeFault(reason, 'tidy the staging directory');
     }
   }
 
