@@ -22,8 +22,10 @@ export interface JsonLimits {
   readonly maxBytes: number;
   readonly maxDepth: number;
   readonly maxKeys: number;
-  /** Further names, in lower case, of objects whose keys are foreign data. */
+  /** Further names, folded, of objects whose keys are foreign data. */
   readonly freeForm?: ReadonlySet<string>;
+  /** Keys that fold alike are one to whoever reads the document. Default: as Go's decoder folds. */
+  readonly fold?: (key: string) => string;
 }
 
 export const DOCUMENT_LIMITS: JsonLimits = {
@@ -137,7 +139,7 @@ class Reader {
       this.#keys += 1;
       if (this.#keys > this.#limits.maxKeys)
         throw this.#bad(`it has over ${this.#limits.maxKeys} keys`);
-      const fold = foldCase(key);
+      const fold = (this.#limits.fold ?? foldCase)(key);
       if (object.has(key) || (!freeForm && folded.has(fold))) {
         throw this.#bad(`it has the key ${JSON.stringify(key.slice(0, 60))} twice`);
       }

@@ -19,6 +19,8 @@ test('parseStrictBody() refuses what two readers could read differently', () => 
     ['__proto__', '{"__proto__":{"role":"operator"}}'],
     ['__proto__, escaped', '{"\\u005f_proto__":{}}'],
     ['NUL in a text', '{"a":"\\u0000"}'],
+    ['an escape sequence in a text', '{"a":"\\u001b[2J"}'],
+    ['a C1 control in a text', '{"a":"\\u009b"}'],
     ['NUL in a key', '{"\\u0000":1}'],
     ['half a surrogate pair', '{"a":"\\ud800"}'],
     ['no UTF-8', Buffer.from([0x22, 0xff, 0x22])],

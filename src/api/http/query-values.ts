@@ -1,4 +1,5 @@
 import { BuilderdError } from '../../core/errors.ts';
+import { isPlainText } from '../../core/plain-text.ts';
 
 /**
  * Query texts as the route's schema means them: whole numbers, true and false, and single values
@@ -8,7 +9,7 @@ export function typedQuery(query: unknown, schema: unknown): Record<string, unkn
   const typed: Record<string, unknown> = Object.create(null) as Record<string, unknown>;
   if (typeof query !== 'object' || query === null) return typed;
   for (const [key, value] of Object.entries(query)) {
-    refuseNul(key);
+    refuseControls(key);
     typed[key] = typedValue(value, typeOf(schema, key));
   }
   return typed;
@@ -17,7 +18,7 @@ export function typedQuery(query: unknown, schema: unknown): Record<string, unkn
 function typedValue(value: unknown, type: string | undefined): unknown {
   if (Array.isArray(value)) return value.map((each) => typedValue(each, undefined));
   if (typeof value !== 'string') return value;
-  refuseNul(value);
+  refuseControls(value);
   if (type === 'array') return [value];
   if (type === 'integer' && /^-?\d{1,15}$/.test(value)) return Number(value);
   if (type === 'boolean' && (value === 'true' || value === 'false')) return value === 'true';
@@ -35,11 +36,10 @@ function memberOf(value: unknown, key: string): unknown {
   return Reflect.get(value, key);
 }
 
-function refuseNul(text: string): void {
-  if (text.includes('\0') || !text.isWellFormed()) {
-    throw new BuilderdError(
-      'api.invalid',
-      'Cannot use the query: a text holds a NUL or half a character',
-    );
-  }
+function refuseControls(text: string): void {
+  if (isPlainText(text)) return;
+  throw new BuilderdError(
+    'api.invalid',
+    'Cannot use the query: a text holds a control character or half a character',
+  );
 }

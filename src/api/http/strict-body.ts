@@ -1,4 +1,5 @@
 import { BuilderdError, isBuilderdError } from '../../core/errors.ts';
+import { isPlainText } from '../../core/plain-text.ts';
 import {
   isJsonArray,
   isJsonObject,
@@ -10,7 +11,8 @@ import {
 
 /**
  * A request body as plain data: strict UTF-8 and JSON, bounded depth and keys, no key twice (also
- * not in another case), no `__proto__`, no NUL and no half surrogate. Objects have no prototype.
+ * not in another case), no `__proto__`, no half surrogate and no control character but tab and line
+ * ends, which keys of SSH have. Objects have no prototype.
  * Throws `api.invalid`.
  */
 export function parseStrictBody(bytes: Buffer, limits: JsonLimits): unknown {
@@ -30,7 +32,7 @@ function recoded(code: 'api.invalid' | 'api.too_large', reason: BuilderdError): 
 }
 
 function plain(value: JsonValue): unknown {
-  if (typeof value === 'string') return refuseNul(value);
+  if (typeof value === 'string') return refuseControls(value);
   if (typeof value === 'number') return value;
   if (value instanceof JsonReal) return value.value;
   if (isJsonArray(value)) return value.map(plain);
@@ -38,14 +40,14 @@ function plain(value: JsonValue): unknown {
   const object = Object.create(null) as Record<string, unknown>;
   for (const [key, member] of value) {
     if (key === '__proto__') throw invalid('it has a key __proto__');
-    object[refuseNul(key)] = plain(member);
+    object[refuseControls(key)] = plain(member);
   }
   return object;
 }
 
-function refuseNul(text: string): string {
-  if (text.includes('\0')) throw invalid('a text holds a NUL character');
-  return text;
+function refuseControls(text: string): string {
+  if (isPlainText(text.replaceAll(/[\t\n\r]/g, ''))) return text;
+  throw invalid('a text holds a control character, such as NUL');
 }
 
 function invalid(fact: string): BuilderdError {

@@ -23,6 +23,7 @@ import { toBuildSpec, withoutSecrets } from './to-build-spec.ts';
 
 export interface HandlerDeps {
   readonly log: Log;
+  /** The request of a call whose message has been read and is handled now. */
   readonly requestOf: (context: HandlerContext) => FastifyRequest;
 }
 
@@ -134,11 +135,14 @@ export function builderHandlers(
         const tenant = await enter(request, tenantId);
         const id = parseBuildId(buildId);
         place = context.openStream(tenant);
-        const signal = AbortSignal.any([request.state.streamSignal(), rpc.signal]);
+        const own = follow ? context.follow(request) : request.state.streamSignal();
+        const signal = AbortSignal.any([own, rpc.signal]);
         const batches = follow
           ? builds.followLog(tenant, id, { signal, from: 0 })
           : pages(context, tenant, id, signal);
         for await (const batch of batches) yield* batch.map(presentLogEntry);
+        // Nobody may take this for the end of the log.
+        signal.throwIfAborted();
       } catch (reason) {
         throw rpcFault(reason, request, log);
       } finally {

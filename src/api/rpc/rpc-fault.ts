@@ -5,6 +5,9 @@ import type { Log } from '../../core/log.ts';
 import { faultOf } from '../http/fault-answer.ts';
 import { problemOf, retryAfterOf } from '../http/problem.ts';
 
+/** In the metadata of each fault that we worded. */
+export const ERROR_CODE = 'builderd-error-code';
+
 /** Our statuses as Connect codes; what is not here is internal. */
 const CODES = new Map<number, Code>([
   [400, Code.InvalidArgument],
@@ -28,7 +31,7 @@ export function connectErrorOf(fault: BuilderdError, requestId: string): Connect
   const { status, detail, code, hint } = problemOf(fault, requestId);
   // Header values are ASCII: sentences go into the message.
   const metadata = new Headers({
-    'builderd-error-code': code,
+    [ERROR_CODE]: code,
     'builderd-request-id': requestId,
   });
   const retryAfter = retryAfterOf(fault, status);

@@ -1,0 +1,63 @@
+import { BuilderdError } from '../../core/errors.ts';
+import type { JsonLimits } from '../../core/strict-json.ts';
+import { parseStrictBody } from '../http/strict-body.ts';
+
+/** Maps of the wire contract: their keys are data, and may differ in case only. */
+const FREE_FORM = new Set(['metadata', 'environment', 'rackconfig', 'env', 'labels']);
+/** Flags and length before each message of the enveloped protocols. */
+const ENVELOPE_BYTES = 5;
+
+/** Is the call in JSON, and if so, are its messages in envelopes? */
+export function jsonFormOf(contentType: string | undefined): 'bare' | 'enveloped' | undefined {
+  if (contentType === undefined || !/json/i.test(contentType)) return undefined;
+  return /^application\/json/i.test(contentType) ? 'bare' : 'enveloped';
+}
+
+/**
+ * The body of a call in JSON as it came, once all of it is known to be what REST takes too: the
+ * protocol's own reader has no bound on keys and lets the last of two equal ones win. A field has two
+ * names there, `buildName` and `build_name`: they count as one. Throws `api.invalid`,
+ * `api.too_large`.
+ */
+export async function* strictCallBody(
+  body: AsyncIterable<Uint8Array>,
+  form: 'bare' | 'enveloped',
+  limits: Pick<JsonLimits, 'maxBytes' | 'maxDepth' | 'maxKeys'>,
+): AsyncGenerator<Uint8Array> {
+  const bytes = await readBounded(body, limits.maxBytes + ENVELOPE_BYTES);
+  const strict: JsonLimits = { ...limits, freeForm: FREE_FORM, fold: foldFieldName };
+  for (const message of form === 'bare' ? [bytes] : messagesOf(bytes)) {
+    parseStrictBody(message, strict);
+  }
+  yield bytes;
+}
+
+function foldFieldName(key: string): string {
+  return key.toLowerCase().replaceAll('_', '');
+}
+
+async function readBounded(body: AsyncIterable<Uint8Array>, maxBytes: number): Promise<Buffer> {
+  const chunks: Uint8Array[] = [];
+  let length = 0;
+  for await (const chunk of body) {
+    length += chunk.length;
+    if (length > maxBytes) {
+      throw new BuilderdError(
+        'api.too_large',
+        `Cannot read the request: its body is over ${maxBytes - ENVELOPE_BYTES} bytes`,
+      );
+    }
+    chunks.push(chunk);
+  }
+  return Buffer.concat(chunks);
+}
+
+/** Messages of a call; what is no whole plain envelope is refused where the protocol is read. */
+function* messagesOf(bytes: Buffer): Generator<Buffer> {
+  for (let at = 0; at + ENVELOPE_BYTES <= bytes.length; ) {
+    const start = at + ENVELOPE_BYTES;
+    const end = start + bytes.readUInt32BE(at + 1);
+    if (bytes[at] === 0 && end <= bytes.length) yield bytes.subarray(start, end);
+    at = end;
+  }
+}

@@ -1,0 +1,158 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { create, toBinary } from '@bufbuild/protobuf';
+import { ListBuildsRequestSchema } from '../../src/api/rpc/generated/builder_pb.js';
+import { rpcExtension } from '../../src/api/rpc/rpc-extension.ts';
+import type { BuildService } from '../../src/builds/service/build-service.ts';
+import { type ApiHarness, type LogLine, memoryLog, startTestApi } from '../fixtures/api.ts';
+import { silentLog } from '../fixtures/databases.ts';
+import { grpcCaller } from '../fixtures/rpc-clients.ts';
+
+const SERVICE = '/builder.v1.BuilderService';
+const start = (): Promise<ApiHarness> => startTestApi({ extensions: [rpcExtension(silentLog)] });
+
+const CONFIG = {
+  tenant: { tenantId: 'acme' },
+  source: { dockerImage: { imageUri: 'debian:12' } },
+  target: { microvmRootfs: { initStrategy: 'INIT_STRATEGY_DIRECT' } },
+  strategy: { dockerExtract: { flattenFilesystem: true } },
+};
+
+function envelope(message: string | Uint8Array): Buffer<ArrayBuffer> {
+  const payload = Buffer.from(message);
+  const head = Buffer.alloc(5);
+  head.writeUInt32BE(payload.length, 1);
+  return Buffer.concat([head, payload]);
+}
+
+test('G12: JSON of calls is held to what REST takes: size, depth, keys, and none of them twice', async () => {
+  await using api = await start();
+  const { token } = await api.tenant('acme');
+  const call = async (
+    text: string | Buffer<ArrayBuffer>,
+  ): Promise<[status: number, text: string]> => {
+    const answer = await api.fetch(`${SERVICE}/CreateBuild`, {
+      method: 'POST',
+      token,
+      body: text,
+      headers: { 'content-type': 'application/json' },
+    });
+    return [answer.status, await answer.text()];
+  };
+  const good = JSON.stringify({ config: CONFIG });
+  const refused: [name: string, text: string | Buffer<ArrayBuffer>][] = [
+    ['a key twice', good.replace('{"tenantId"', '{"tenantId":"other","tenantId"')],
+    ['a key under both of its names', good.replace('{"tenantId"', '{"tenant_id":"x","tenantId"')],
+    ['a key in two cases', good.replace('{"tenantId"', '{"TenantId":"x","tenantId"')],
+    ['__proto__', good.replace('{"tenantId"', '{"__proto__":{},"tenantId"')],
+    ['NUL', good.replace('debian:12', 'debian\\u0000')],
+    ['depth', `{"config":${'['.repeat(50_000)}`],
+    ['keys', `{${Array.from({ length: 20_000 }, (_, n) => `"k${n}":1`).join()}}`],
+    ['no UTF-8', Buffer.from(good.replace('debian', '\u00ff'), 'latin1')],
+  ];
+  for (const [name, text] of refused) {
+    const [status, body] = await call(text);
+    assert.deepEqual([status, body.includes('invalid_argument')], [400, true], `${name}: ${body}`);
+  }
+  const [status, body] = await call(' '.repeat(1024 ** 2 + 10));
+  assert.deepEqual([status, body.includes('resource_exhausted')], [429, true], body);
+  const maps = { ...CONFIG, labels: { team: 'a', Team: 'b' } };
+  assert.deepEqual((await call(JSON.stringify({ config: maps })))[0], 200);
+});
+
+test('G12: JSON in envelopes is held to the same, in all protocols', async () => {
+  await using api = await start();
+  const { token } = await api.tenant('acme');
+  const id = await api.build(token);
+  await api.log(id, ['one'], { end: true });
+  const good = `{"buildId":"${id}"}`;
+  const twice = `{"buildId":"x","build_id":"${id}"}`;
+  for (const type of ['connect+json', 'grpc-web+json']) {
+    const call = async (body: Buffer<ArrayBuffer>): Promise<string> => {
+      const answer = await api.fetch(`${SERVICE}/StreamBuildLogs`, {
+        method: 'POST',
+        token,
+        body,
+        headers: { 'content-type': `application/${type}` },
+      });
+      assert.equal(answer.status, 200, type);
+      const text = await answer.text();
+      return `${text} ${answer.headers.get('grpc-message') ?? ''}`;
+    };
+    assert.match(await call(envelope(good)), /one/, type);
+    const refused = await call(envelope(twice));
+    assert.doesNotMatch(refused, /"one"/, type);
+    assert.match(decodeURIComponent(refused.replaceAll(/%(?![0-9A-F]{2})/g, '')), /twice/, type);
+  }
+});
+
+test('faults while an answer is put into bytes are logged under the id of the request', async () => {
+  const unsendable = (service: BuildService): BuildService => ({
+    ...service,
+    // JSON has no time that late, and the binary form no number that large.
+    list: async (...call) => {
+      const { builds } = await service.list(...call);
+      return { builds: builds.map((build) => ({ ...build, createdAt: 1e17 })), total: 2 ** 40 };
+    },
+    followLog: async function* (...call) {
+      for await (const batch of service.followLog(...call)) {
+        yield batch.map((entry) => ({ ...entry, time: 1e17 }));
+      }
+    },
+  });
+  const lines: LogLine[] = [];
+  await using inner = await startTestApi();
+  await using api = await startTestApi({
+    builds: unsendable(inner.harness.service),
+    tenants: inner.services.tenants,
+    events: inner.services.events,
+    extensions: [rpcExtension(memoryLog(lines))],
+  });
+  const { token } = await inner.tenant('acme');
+  const id = await inner.build(token);
+  await inner.log(id, ['one'], { end: true });
+  const calls: [method: string, type: string, body: Buffer<ArrayBuffer>][] = [
+    ['ListBuilds', 'json', Buffer.from('{}')],
+    [
+      'ListBuilds',
+      'proto',
+      Buffer.from(toBinary(ListBuildsRequestSchema, create(ListBuildsRequestSchema))),
+    ],
+    ['ListBuilds', 'grpc-web+proto', envelope('')],
+    ['StreamBuildLogs', 'grpc-web+json', envelope(`{"buildId":"${id}","follow":true}`)],
+    ['StreamBuildLogs', 'connect+json', envelope(`{"buildId":"${id}","follow":true}`)],
+  ];
+  for (const [method, type, body] of calls) {
+    lines.length = 0;
+    const answer = await api.fetch(`${SERVICE}/${method}`, {
+      method: 'POST',
+      token,
+      body,
+      headers: { 'content-type': `application/${type}` },
+    });
+    await answer.arrayBuffer();
+    const requestId = answer.headers.get('x-request-id');
+    assert.deepEqual(
+      lines.map(({ level, fields }) => [level, fields.requestId]),
+      [['error', requestId]],
+      `${method} as ${type}`,
+    );
+  }
+  lines.length = 0;
+  using grpc = grpcCaller(api.port, 'builder.v1');
+  await assert.rejects(grpc.unary('ListBuilds', {}, token), { code: 13 });
+  assert.deepEqual(
+    lines.map(({ level, fields }) => [level, typeof fields.requestId]),
+    [['error', 'string']],
+  );
+  // What a client sends amiss is no fault of ours, whatever the protocol calls it.
+  lines.length = 0;
+  const amiss = await api.fetch(`${SERVICE}/GetBuild`, {
+    method: 'POST',
+    token,
+    body: Buffer.from([0xff]),
+    headers: { 'content-type': 'application/proto' },
+  });
+  assert.equal(amiss.ok, false);
+  assert.deepEqual(lines, []);
+});
