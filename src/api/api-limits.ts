@@ -36,6 +36,8 @@ export interface ApiLimits {
   /** Refused credentials, by address. */
   readonly failuresPerMinute: number;
   readonly failureBurst: number;
+  /** Between two looks whether the caller of an open stream may still have it. */
+  readonly reverifyMs: number;
   /** How long a verified token is believed: the time that a revocation takes at most. */
   readonly tokenCacheMs: number;
   /** How long a tenant's name, state and request quota are believed. */
@@ -68,6 +70,7 @@ export const DEFAULT_API_LIMITS: ApiLimits = {
   addressBurst: 100,
   failuresPerMinute: 30,
   failureBurst: 20,
+  reverifyMs: 15_000,
   tokenCacheMs: 3000,
   tenantCacheMs: 2000,
 };

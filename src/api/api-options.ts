@@ -94,6 +94,12 @@ export interface ApiContext {
   readonly events: EventService;
   readonly limits: ApiLimits;
   readonly log: Log;
+  /**
+   * The signal of a stream that goes on until its caller leaves, or may no longer have it: then it
+   * is aborted with `api.unauthenticated` or `api.forbidden`. Throws `api.forbidden` for a tenant
+   * that is suspended. After its tenant was entered.
+   */
+  readonly follow: (request: FastifyRequest) => AbortSignal;
   /** Counts the streams of the process: throws `api.too_many` beyond the limit. */
   readonly openStream: (tenant: TenantRef) => Disposable;
   /** The same for downloads, which are fewer: each holds a file or a connection to the store. */

@@ -69,6 +69,8 @@ export async function createApi(options: ApiOptions): Promise<Api> {
   const addresses = new AddressLimits(limits, nowMs);
   const gate = new Gate({
     clock: options.clock ?? systemClock,
+    log: options.log,
+    reverifyMs: limits.reverifyMs,
     addresses,
     door: new TenantDoor({
       tenants: options.tenants,
@@ -98,6 +100,7 @@ export async function createApi(options: ApiOptions): Promise<Api> {
     events: options.events,
     limits,
     log: options.log,
+    follow: (request) => gate.follow(request),
     openStream: ({ id }) => streams.open(id),
     openDownload: ({ id }) => downloads.open(id),
     enterTenant: (request, name) => gate.enterTenant(request, name),

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { createServer, type Server } from 'node:http';
 import { once } from 'node:events';
 import { test } from 'node:test';
-import { exportJWK, generateKeyPair, type JWTPayload, SignJWT } from 'jose';
+import { decodeJwt, exportJWK, generateKeyPair, type JWTPayload, SignJWT } from 'jose';
 import { createJwtVerifier, identityOf, type JwtIssuer } from '../../src/api/auth/jwt.ts';
 import type { VerifyJwt } from '../../src/api/auth/bearer.ts';
 import { parseEgressAllow } from '../../src/egress/allow-list.ts';
@@ -34,13 +34,14 @@ async function startIssuer(settings: Partial<JwtIssuer> = {}): Promise<Issuer> {
   const asked: string[] = [];
   let gate = Promise.withResolvers<void>();
   gate.resolve();
-  const server: Server = createServer(async (request, response) => {
+  const server: Server = createServer((request, response) => {
     asked.push(request.url ?? '');
-    await gate.promise;
-    const isKeys = request.url === '/keys';
-    const body = isKeys ? made.keys : { issuer: made.issuer, jwks_uri: `${made.issuer}/keys` };
-    response.statusCode = body === undefined ? 500 : 200;
-    response.end(JSON.stringify(body ?? {}));
+    gate.promise.then(() => {
+      const isKeys = request.url === '/keys';
+      const body = isKeys ? made.keys : { issuer: made.issuer, jwks_uri: `${made.issuer}/keys` };
+      response.statusCode = body === undefined ? 500 : 200;
+      response.end(JSON.stringify(body ?? {}));
+    }, assert.ifError);
   });
   await once(server.listen(0, '127.0.0.1'), 'listening');
   const address = server.address();
@@ -87,6 +88,7 @@ test('a token of a configured issuer is its tenants; its keys are found by disco
     actor: `jwt:${issuer.issuer}/user-1`,
     role: 'tenant',
     tenants: new Set(['acme', 'other']),
+    expiresAt: (decodeJwt(token).exp ?? 0) * 1000,
   });
   await issuer.verify(await issuer.sign({ tenant: 'acme', role: 'viewer' }), { signal });
   assert.deepEqual(issuer.asked, ['/.well-known/openid-configuration', '/keys']);

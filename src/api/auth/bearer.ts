@@ -45,9 +45,7 @@ export async function identify(
   // All requests with this token share one look at it: it must not end with the first of them.
   const call = { signal: detachedSignal(VERIFY_LIMIT_MS) };
   const check = (): Promise<Identity | undefined> =>
-    verifyJwt !== undefined && JWT.test(token)
-      ? verifyJwt(token, call)
-      : tenants.authenticate(token, call);
+    checkToken(token, { tenants, verifyJwt }, call);
   const identity = await abortable(
     cache.verify(token, () => addresses.guess(address, check, call)),
     signal,
@@ -56,6 +54,32 @@ export async function identify(
   throw new BuilderdError(
     'api.unauthenticated',
     'Cannot answer the request: its token is unknown, revoked or expired',
+  );
+}
+
+function checkToken(
+  token: string,
+  {
+    tenants,
+    verifyJwt,
+  }: Pick<BearerOptions, 'tenants'> & { readonly verifyJwt: VerifyJwt | undefined },
+  call: { readonly signal: AbortSignal },
+): Promise<Identity | undefined> {
+  return verifyJwt !== undefined && JWT.test(token)
+    ? verifyJwt(token, call)
+    : tenants.authenticate(token, call);
+}
+
+/** The same for a stream that goes on: what its token is now, undefined when nothing any more. */
+export async function identifyAgain(
+  header: string | undefined,
+  { tenants, cache, verifyJwt }: Omit<BearerOptions, 'addresses'>,
+): Promise<Identity | undefined> {
+  const token = parseBearer(header);
+  const call = { signal: detachedSignal(VERIFY_LIMIT_MS) };
+  return (
+    cache.find(token) ??
+    (await cache.verify(token, () => checkToken(token, { tenants, verifyJwt }, call)))
   );
 }
 

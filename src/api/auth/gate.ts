@@ -3,14 +3,20 @@ import type { Caller, TenantRef } from '../../builds/service/caller.ts';
 import type { Clock } from '../../core/clock.ts';
 import { BuilderdError } from '../../core/errors.ts';
 import { parseTenantName, type TenantName } from '../../core/ids.ts';
+import type { Log } from '../../core/log.ts';
+import { detachedSignal } from '../../core/scope.ts';
 import type { RouteAccess } from './access.ts';
 import type { AddressLimits } from './address-limits.ts';
-import { type BearerOptions, identify } from './bearer.ts';
+import { type BearerOptions, identify, identifyAgain } from './bearer.ts';
+import { ended, watchFollower } from './follow-watch.ts';
 import type { TenantDoor } from './tenant-door.ts';
 import type { Identity } from './token-cache.ts';
 
 export interface GateOptions {
   readonly clock: Clock;
+  readonly log: Log;
+  /** Between two looks whether a follower may still follow. */
+  readonly reverifyMs: number;
   readonly door: TenantDoor;
   readonly addresses: AddressLimits;
   /** Undefined in development mode, where everyone is an operator. */
@@ -18,6 +24,7 @@ export interface GateOptions {
 }
 
 const DEVELOPER: Identity = { actor: 'development', role: 'operator', tenants: 'all' };
+const LOOK_LIMIT_MS = 10_000;
 /** What a development request without X-Tenant-ID acts for. */
 const DEVELOPMENT_TENANT = parseTenantName('default');
 
@@ -82,6 +89,54 @@ export class Gate {
     );
   }
 
+  /**
+   * The signal of a stream that may last: of the request, and aborted with a typed fault as soon as
+   * the credential is revoked or ends, or the tenant is suspended. Throws `api.forbidden` for a
+   * tenant that is suspended; its operator may follow.
+   */
+  follow(request: FastifyRequest): AbortSignal {
+    const { state, id: requestId } = request;
+    const { caller, tenant } = state;
+    if (caller === undefined || tenant === undefined) {
+      throw new BuilderdError('internal', 'Cannot follow: no tenant was entered');
+    }
+    if (state.isSuspended && caller.role !== 'operator') throw suspended();
+    const { clock, log, reverifyMs } = this.#options;
+    const signal = state.streamSignal();
+    const { expiresAt } = caller;
+    // Settles always.
+    void watchFollower({
+      signal,
+      everyMs: reverifyMs,
+      ...(expiresAt === undefined ? {} : { expiresAt }),
+      clock,
+      refusal: () => this.#refusalOf(request, caller, tenant),
+      end: (reason) => state.endStream(reason),
+      log,
+      requestId,
+    });
+    return signal;
+  }
+
+  /** Why the caller that was let in would not be let in now. */
+  async #refusalOf(
+    request: FastifyRequest,
+    caller: Caller,
+    tenant: TenantRef,
+  ): Promise<BuilderdError | undefined> {
+    const { bearer, door } = this.#options;
+    if (bearer !== undefined) {
+      const identity = await identifyAgain(request.headers.authorization, bearer);
+      if (identity?.actor !== caller.actor) return ended('the token that was sent is revoked');
+      if (identity.tenants !== 'all' && !identity.tenants.has(tenant.name)) {
+        return ended('the token that was sent is for another tenant');
+      }
+    }
+    if (caller.role === 'operator') return undefined;
+    const call = { signal: detachedSignal(LOOK_LIMIT_MS) };
+    return (await door.isSuspended(caller, tenant, call)) ? suspended() : undefined;
+  }
+
   async #callerOf(request: FastifyRequest): Promise<Caller> {
     const { addresses, bearer } = this.#options;
     const { ip: address } = request;
@@ -103,7 +158,11 @@ export class Gate {
   ): Promise<TenantRef> {
     const { bearer, clock, door } = this.#options;
     const name = named ?? (bearer === undefined ? DEVELOPMENT_TENANT : undefined);
-    const { tenant, perMinute, bucket } = await door.enter(caller, name, request.state.call());
+    const { tenant, suspended, perMinute, bucket } = await door.enter(
+      caller,
+      name,
+      request.state.call(),
+    );
     request.state.reply.headers({
       'ratelimit-limit': perMinute,
       'ratelimit-remaining': bucket.remaining,
@@ -127,6 +186,7 @@ export class Gate {
       );
     }
     request.state.tenant = tenant;
+    request.state.isSuspended = suspended;
     return tenant;
   }
 }
@@ -135,6 +195,10 @@ export class Gate {
 function isCallersFault(reason: unknown): boolean {
   if (!(reason instanceof BuilderdError) || reason.code === 'api.too_many') return false;
   return reason.entry.fault === 'user';
+}
+
+function suspended(): BuilderdError {
+  return new BuilderdError('api.forbidden', 'Cannot follow: the tenant is suspended');
 }
 
 function refuseRole({ role }: Caller, access: RouteAccess['access']): void {

@@ -36,6 +36,8 @@ const ALGORITHMS = [
 ];
 const CLOCK_TOLERANCE_S = 30;
 const MAX_TENANTS = 1000;
+/** What a date can be. */
+const LATEST_MS = 8.64e15;
 const MAX_SUBJECT = 256;
 const MAX_ISSUER = 256;
 
@@ -108,13 +110,15 @@ export function identityOf(payload: JWTPayload, settings: JwtIssuer): Identity |
   // It is part of audit entries and log lines: whoever chooses it must not be able to forge one.
   if (sub === '' || sub.length > MAX_SUBJECT || !isPlainText(sub)) return undefined;
   const actor = `jwt:${settings.issuer}/${sub}`;
+  const { exp } = payload;
+  const end = exp === undefined ? {} : { expiresAt: Math.min(Math.floor(exp * 1000), LATEST_MS) };
   if (settings.operatorRoles?.some((role) => roles.has(role))) {
-    return { actor, role: 'operator', tenants: 'all' };
+    return { actor, role: 'operator', tenants: 'all', ...end };
   }
   const tenants = new Set(textsOf(payload, settings.tenantClaim ?? 'tenant').flatMap(tenantNameOf));
   if (tenants.size === 0) return undefined;
   const isReader = settings.readerRoles?.some((role) => roles.has(role)) ?? false;
-  return { actor, role: isReader ? 'reader' : 'tenant', tenants };
+  return { actor, role: isReader ? 'reader' : 'tenant', tenants, ...end };
 }
 
 function tenantNameOf(raw: string): TenantName[] {

@@ -23,6 +23,8 @@ export class RequestState {
   #stream: AbortController | undefined;
   caller: Caller | undefined;
   tenant: TenantRef | undefined;
+  /** Whether the tenant was suspended when it was entered. */
+  isSuspended = false;
   span: Span | undefined;
 
   constructor(options: RequestStateOptions) {
@@ -52,6 +54,11 @@ export class RequestState {
     else closing.addEventListener('abort', onClosing, { once: true });
     stream.signal.addEventListener('abort', () => closing.removeEventListener('abort', onClosing));
     return stream.signal;
+  }
+
+  /** Ends the stream: its caller may no longer have it. */
+  endStream(reason: BuilderdError): void {
+    this.#stream?.abort(reason);
   }
 
   #close(): void {

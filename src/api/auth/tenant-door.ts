@@ -6,6 +6,7 @@ import { type BucketState, TokenBuckets } from './token-bucket.ts';
 
 interface Entry {
   readonly tenant: TenantRef;
+  readonly suspended: boolean;
   readonly requestsPerMinute: number;
   readonly requestBurst: number;
 }
@@ -18,6 +19,7 @@ export interface TenantDoorOptions {
 
 export interface Admission {
   readonly tenant: TenantRef;
+  readonly suspended: boolean;
   readonly perMinute: number;
   readonly bucket: BucketState;
 }
@@ -49,9 +51,18 @@ export class TenantDoor {
       );
     }
     const entry = await this.#find(caller, name, call);
-    const { requestsPerMinute: perMinute, requestBurst: burst } = entry;
-    const bucket = this.#buckets.take(entry.tenant.id, { perMinute, burst });
-    return { tenant: entry.tenant, perMinute, bucket };
+    const { tenant, suspended, requestsPerMinute: perMinute, requestBurst: burst } = entry;
+    const bucket = this.#buckets.take(tenant.id, { perMinute, burst });
+    return { tenant, suspended, perMinute, bucket };
+  }
+
+  /** Whether the tenant is suspended now, for one that was let in before; takes no request. */
+  async isSuspended(
+    caller: Caller,
+    { name }: TenantRef,
+    call: { readonly signal: AbortSignal },
+  ): Promise<boolean> {
+    return (await this.#find(caller, name, call)).suspended;
   }
 
   async #find(
@@ -63,9 +74,9 @@ export class TenantDoor {
     const known = name === undefined ? undefined : this.#entries.get(name);
     if (known !== undefined && known.until > now) return known.entry;
     const tenant = await this.#options.tenants.resolve(caller, name, call);
-    const { quotas } = await this.#options.tenants.get(tenant, call);
+    const { quotas, suspended } = await this.#options.tenants.get(tenant, call);
     const { requestsPerMinute, requestBurst } = quotas;
-    const entry = { tenant, requestsPerMinute, requestBurst };
+    const entry = { tenant, suspended, requestsPerMinute, requestBurst };
     this.#entries.delete(tenant.name);
     this.#entries.set(tenant.name, { entry, until: now + this.#options.cacheMs });
     if (this.#entries.size > MAX_TENANTS) {

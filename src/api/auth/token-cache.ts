@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto';
 import type { Caller } from '../../builds/service/caller.ts';
 
 /** What a credential proves; address and request id are of the request. */
-export type Identity = Pick<Caller, 'actor' | 'role' | 'tenants'>;
+export type Identity = Pick<Caller, 'actor' | 'role' | 'tenants' | 'expiresAt'>;
 
 const MAX_TOKENS = 10_000;
 

@@ -9,6 +9,7 @@ import { parseLastEventId } from '../http/last-event-id.ts';
 import { StatusFault } from '../http/problem.ts';
 import { faults, strict } from '../schemas/field-schemas.ts';
 import { presentEvent, presentWebhook } from '../schemas/event-schema.ts';
+import { endFrame } from '../streams/end-frame.ts';
 import { eventFrame, HEARTBEAT, RETRY_FRAME } from '../streams/event-frame.ts';
 import { noteBroken } from '../streams/note-broken.ts';
 import { pacedStream, withHeartbeats } from '../streams/paced-stream.ts';
@@ -87,9 +88,9 @@ async function followEvents(
   after: number,
 ): Promise<FastifyReply> {
   const { events, limits } = context;
-  const place = context.openStream(tenantOf(request));
   const control = new AbortController();
-  const signal = AbortSignal.any([request.state.streamSignal(), control.signal]);
+  const signal = AbortSignal.any([context.follow(request), control.signal]);
+  const place = context.openStream(tenantOf(request));
   let source: AsyncIterator<readonly EventView[]>;
   try {
     source = events.follow(tenantOf(request), { after, signal })[Symbol.asyncIterator]();
@@ -104,6 +105,8 @@ async function followEvents(
       heartbeat: HEARTBEAT,
       write: (event) => eventFrame(event.type, presentEvent(event), event.seq),
     });
+    const last = endFrame(signal.reason, request.id);
+    if (last !== undefined) yield last;
   }
   const body = pacedStream(pieces(), {
     stalledMs: limits.stalledMs,

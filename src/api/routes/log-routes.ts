@@ -108,7 +108,15 @@ async function sendLog(
   try {
     const body = await openLogBody(
       builds,
-      { tenant, id, from, follow, form, signal: request.state.streamSignal() },
+      {
+        tenant,
+        id,
+        from,
+        follow,
+        form,
+        requestId: request.id,
+        signal: follow ? context.follow(request) : request.state.streamSignal(),
+      },
       {
         limits,
         onEnd: () => place[Symbol.dispose](),

@@ -4,6 +4,7 @@ import type { TenantRef } from '../../builds/service/caller.ts';
 import type { LogEntry } from '../../builds/service/views.ts';
 import type { BuildId } from '../../core/ids.ts';
 import type { ApiLimits } from '../api-limits.ts';
+import { endFrame } from './end-frame.ts';
 import { eventFrame, HEARTBEAT, RETRY_FRAME } from './event-frame.ts';
 import { jsonLine, plainLine, presentLogEntry } from './log-lines.ts';
 import { pacedStream, withHeartbeats } from './paced-stream.ts';
@@ -22,13 +23,15 @@ export interface LogRequest {
   readonly from: number;
   readonly follow: boolean;
   readonly form: LogForm;
+  readonly requestId: string;
   readonly signal: AbortSignal;
 }
 
 /**
  * The log as a body in one of its forms. Faults that show at once (no such build, too many
  * followers) are thrown; later ones cut the body, and the reader comes back with the number of the
- * last entry. An event stream ends with an `end` event that holds the build's state.
+ * last entry. An event stream ends with an `end` event that holds the build's state, or with a
+ * `fault` when its caller may no longer have it.
  */
 export async function openLogBody(
   builds: BuildService,
@@ -67,15 +70,22 @@ export async function openLogBody(
     yield RETRY_FRAME;
     try {
       yield* withHeartbeats(iterator, writing);
+      signal.throwIfAborted();
       const { state } = await builds.get(request.tenant, request.id, { signal });
       yield eventFrame('end', { state });
     } catch (reason) {
-      // The service closes. Without an `end` event the reader comes back, here or elsewhere;
-      // the other forms have no such word, and are cut rather than looking whole.
       if (!signal.aborted) throw reason;
+      const last = endFrame(signal.reason, request.requestId);
+      // The service closes. Without an `end` event the reader comes back, here or elsewhere.
+      if (last !== undefined) yield last;
     }
   }
-  const pieces = form === 'text/event-stream' ? events() : withHeartbeats(iterator, writing);
+  async function* lines(): AsyncGenerator<string, void, void> {
+    yield* withHeartbeats(iterator, writing);
+    // These forms have no word for it: they are cut rather than looking whole.
+    signal.throwIfAborted();
+  }
+  const pieces = form === 'text/event-stream' ? events() : lines();
   return pacedStream(pieces, {
     stalledMs: limits.stalledMs,
     abort: (reason) => control.abort(reason),

@@ -61,6 +61,8 @@ export async function* followEvents(
     lastId: () => (seen > 0 ? seen : undefined),
   });
   for await (const each of stream) {
+    // The token is revoked, or the like: the next request is told so.
+    if (each.type === 'fault') continue;
     const read = event(parseJson(each.data), 'the event');
     if (read.seq <= seen) continue;
     seen = read.seq;
