@@ -53,6 +53,26 @@ forEachDatabase((name, openTestDatabase) => {
     });
   });
 
+  test(`${name}: an operator's mistyped name makes no tenant, and neither does a name out of "all"`, async () => {
+    await using opened = await openTestDatabase();
+    const { tenants } = testServices(opened.database, { createMissing: true });
+    const named = { ...callerOf('acme'), role: 'operator' } as const;
+    const everywhere = { ...callerOf('acme'), tenants: 'all' } as const;
+    const refused = [
+      [OPERATOR, 'api.not_found'],
+      [{ ...OPERATOR, actor: 'jwt:https://id.example/root' }, 'api.not_found'],
+      [named, 'api.not_found'],
+      [everywhere, 'api.forbidden'],
+    ] as const;
+    for (const [caller, code] of refused) {
+      await assert.rejects(tenants.resolve(caller, ACME, inTime()), { code });
+    }
+    assert.deepEqual(await tenants.list(OPERATOR, inTime()), []);
+    // Where nobody can tell who calls, there is no other name than one that is typed.
+    const developer = { ...OPERATOR, actor: 'development' };
+    assert.equal((await tenants.resolve(developer, ACME, inTime())).name, 'acme');
+  });
+
   test(`${name}: defaults that no row may hold stop the making of a tenant, not its reading`, async () => {
     await using opened = await openTestDatabase();
     const make = (overrides: object) =>

@@ -294,6 +294,45 @@ test('identityOf() reads nested and URL-named claims', () => {
   assert.equal(tenants('__proto__.x', {}), undefined);
 });
 
+test('a JWT makes the tenant that it names where that is wanted, and an operator never by a slip', async () => {
+  for (const createMissing of [false, true]) {
+    await using issuer = await startIssuer({ operatorRoles: ['admin'] });
+    await using api = await startTestApi({
+      createMissing,
+      auth: { mode: 'tokens', verifyJwt: issuer.verify },
+    });
+    const admin = await issuer.sign({ tenant: 'acme', role: 'admin' });
+    for (const token of [admin, api.operator]) {
+      const answer = await api.fetch('/v1/usage', { token, headers: { 'x-tenant-id': 'acmee' } });
+      assert.equal(answer.status, 404);
+    }
+    const own = await api.fetch('/v1/usage', { token: await issuer.sign({ tenant: 'acme' }) });
+    assert.equal(own.status, createMissing ? 200 : 404);
+    const list = await (await api.fetch('/v1/tenants', { token: api.operator })).text();
+    assert.equal(list.includes('"acme"'), createMissing);
+    assert.ok(!list.includes('acmee'));
+  }
+});
+
+test('a token that a JWT makes ends with it', async () => {
+  await using issuer = await startIssuer();
+  await using api = await startTestApi({ auth: { mode: 'tokens', verifyJwt: issuer.verify } });
+  await api.tenant('acme');
+  const token = await issuer.sign({ tenant: 'acme' });
+  const made = await api.fetch('/v1/tokens', {
+    method: 'POST',
+    token,
+    json: { role: 'tenant', name: 'ci', ttlSeconds: 86_400 },
+  });
+  const body: unknown = await made.json();
+  const view: unknown = Reflect.get(Object(body), 'token');
+  assert.equal(
+    Date.parse(String(Reflect.get(Object(view), 'expiresAt'))),
+    (decodeJwt(token).exp ?? 0) * 1000,
+  );
+  assert.equal(Reflect.get(Object(view), 'createdBy'), `jwt:${issuer.issuer}/user-1`);
+});
+
 test('a JWT opens its tenant over HTTP, and no other', async () => {
   await using issuer = await startIssuer();
   await using api = await startTestApi({ auth: { mode: 'tokens', verifyJwt: issuer.verify } });

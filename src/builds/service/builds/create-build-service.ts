@@ -4,6 +4,7 @@ import { throwIfAborted } from '../../../core/scope.ts';
 import { writeAudit } from '../../../store/audit/write-audit.ts';
 import { cancelBuild } from '../../../store/builds/cancel-build.ts';
 import { deleteBuild } from '../../../store/builds/delete-build.ts';
+import { lockBuild } from '../../../store/builds/find-build.ts';
 import { countBuilds, listBuilds } from '../../../store/builds/list-builds.ts';
 import type { Database, DoorbellTopic } from '../../../store/database.ts';
 import { FOLLOWER_LIMITS } from '../../logs/follower-slots.ts';
@@ -60,12 +61,15 @@ export function createBuildService(options: BuildServiceOptions): BuildService &
       assertMayChange(caller, tenant);
       const outcome = await database.transaction(
         async (tx) => {
+          const before = await lockBuild(tx, tenant.id, id);
           const done = await cancelBuild(tx, tenant.id, id);
           if (done === 'cancelled' || done === 'requested') {
             await writeAudit(tx, caller, {
               tenantId: tenant.id,
               action: 'build.cancel',
               target: id,
+              oldValue: { state: before?.state },
+              newValue: done === 'cancelled' ? { state: done } : { cancelRequested: true },
             });
           }
           return done;
@@ -85,12 +89,15 @@ export function createBuildService(options: BuildServiceOptions): BuildService &
       assertMayChange(caller, tenant);
       const outcome = await database.transaction(
         async (tx) => {
+          const before = await lockBuild(tx, tenant.id, id);
           const done = await deleteBuild(tx, tenant.id, id, { force });
           if (done === 'deleted' || done === 'stopping') {
             await writeAudit(tx, caller, {
               tenantId: tenant.id,
               action: 'build.delete',
               target: id,
+              oldValue: { state: before?.state, name: before?.name },
+              newValue: { deleted: true, force },
             });
           }
           return done;

@@ -40,7 +40,7 @@ export function manageTenants(options: TenantServiceOptions): Part {
       }
       const known = await findTenant(database, wanted);
       if (known !== undefined) return { id: known.id, name: known.name };
-      if (!options.createMissing) throw noTenant(wanted);
+      if (!options.createMissing || !mayMakeItself(caller, wanted)) throw noTenant(wanted);
       const overrides = newTenantOverrides(newTenants);
       const { tenant } = await database.transaction(
         (tx) => makeTenant(tx, caller, { name: wanted, tier: newTenants.tier, overrides }),
@@ -103,6 +103,15 @@ export function manageTenants(options: TenantServiceOptions): Part {
       return viewOf(updated);
     },
   };
+}
+
+/**
+ * Only a name that the credential itself holds makes a tenant. One that an operator may use because
+ * he may use all is a name that somebody typed; in development mode there is no other.
+ */
+function mayMakeItself(caller: Caller, name: TenantRef['name']): boolean {
+  if (caller.actor === 'development') return true;
+  return caller.role !== 'operator' && caller.tenants !== 'all' && caller.tenants.has(name);
 }
 
 async function makeTenant(

@@ -16,7 +16,10 @@ export interface TenantServiceOptions {
   readonly log: Log;
   /** TENANT_DEFAULT_*: tier and overrides of a tenant that is made without any. */
   readonly newTenants: { readonly tier: Tier; readonly overrides: Partial<Quotas> };
-  /** Makes a tenant when an allowed name is first used; for development mode and trusted issuers. */
+  /**
+   * Makes a tenant when a name that the caller's credential holds is first used; in development mode
+   * any name. Never for operators.
+   */
   readonly createMissing: boolean;
   readonly hostCapacity?: HostCapacity;
 }
