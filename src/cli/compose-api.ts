@@ -91,7 +91,7 @@ export async function startApi(context: RoleContext): Promise<RunningRole> {
         return tenantDefaults(live.config);
       },
     },
-    createMissing: settings.AUTH_MODE === 'development' || settings.JWT_ISSUERS.length > 0,
+    createMissing: settings.AUTH_MODE === 'development' || settings.JWT_CREATE_TENANTS,
     ...(context.alone ? {} : { hostCapacity: await readHostCapacity(settings) }),
   });
   const events = createEventService({
