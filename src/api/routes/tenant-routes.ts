@@ -127,7 +127,9 @@ export function addTenantRoutes(app: ApiApp, { tenants, enterTenant }: ApiContex
           {
             tier: Type.Optional(TierSchema),
             suspended: Type.Optional(
-              Type.Boolean({ description: 'No new builds; running ones go on.' }),
+              Type.Boolean({
+                description: 'It makes and follows nothing; running builds go on.',
+              }),
             ),
             overrides: Type.Optional(QuotaChangeSchema),
           },
