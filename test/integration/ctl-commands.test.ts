@@ -51,6 +51,7 @@ test('builds: asked for, listed, shown, cancelled and deleted, as text and as JS
   const other = await user.json([
     ...['build', 'docker://alpine:3', '--format', 'ext4,tar', '--size', 'min+64M', '--journal'],
     ...['--platform', 'linux/x86_64', '--timeout', '10m', '--priority', '-5', '--pull', 'always'],
+    ...['--exclude', '**/*.pyc', '--exclude', 'srv', '--preserve', 'srv/x', '--remove-docs'],
     ...['--no-lost-found', '--guest-files', '--devices', 'drop', '--source-date-epoch', '0'],
   ]);
   const otherId = stringMember(other, 'id');
@@ -61,6 +62,9 @@ test('builds: asked for, listed, shown, cancelled and deleted, as text and as JS
     lostFound: false,
     guestFiles: true,
     devices: 'drop',
+    exclude: ['**/*.pyc', 'srv'],
+    preserve: ['srv/x'],
+    removeDocs: true,
     sourceDateEpoch: 0,
   });
   assert.deepEqual(

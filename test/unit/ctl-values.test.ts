@@ -72,6 +72,20 @@ test('quotaText() shows every quota of every tier in a form that quota set takes
   }
 });
 
+test('quotaText() shows what a newer or a hostile server sends as a quota', () => {
+  const bare: unknown = Object.assign(Object.create(null), { limit: 1 });
+  const cases: readonly (readonly [value: unknown, want: string])[] = [
+    [bare, '{"limit":1}'],
+    [[bare], '[{"limit":1}]'],
+    [['a.b', 'c.d'], 'a.b,c.d'],
+    [[], 'none'],
+    [{ toString: null }, '{"toString":null}'],
+    [null, 'null'],
+    ['text', 'text'],
+  ];
+  for (const [value, want] of cases) assert.equal(quotaText('newQuota', value), want);
+});
+
 test('parseSeconds() adds units up and refuses the rest', () => {
   assert.deepEqual(
     ['90s', '15m', '1h30m', '30d'].map((each) => parseSeconds(each, 'x')),
@@ -114,6 +128,13 @@ test('toBuildSpec() leaves out what was not given', () => {
   assert.deepEqual(toBuildSpec('a', { lostFound: true, size: '4G' }, {}).target, {
     sizeBytes: 4 * 1024 ** 3,
   });
+  const filter = {
+    exclude: ['a', 'b'],
+    preserve: ['c'],
+    removeDocs: true,
+    removeCache: true,
+  } as const;
+  assert.deepEqual(toBuildSpec('a', { lostFound: true, ...filter }, {}).target, filter);
   assert.throws(
     () => toBuildSpec('a', { lostFound: true, label: ['x=1', 'x=2'] }, {}),
     /each key once/,
