@@ -1,10 +1,12 @@
+import { closeSync, constants, fstatSync, openSync, readFileSync } from 'node:fs';
 import { homedir } from 'node:os';
+import path from 'node:path';
 import { parseEnv } from 'node:util';
-import { readFileSync } from 'node:fs';
-import { BuilderdError, messageOf } from '../core/errors.ts';
+import { BuilderdError, errnoOf, messageOf } from '../core/errors.ts';
 import { closestTo } from './closest.ts';
 import type { Setting } from './setting-kinds.ts';
 import { SETTINGS, type SettingName } from './settings.ts';
+import { whoElseMayChange, whoElseMayWrite } from './trusted-path.ts';
 
 export const PREFIX = 'UNKEY_BUILDERD_';
 
@@ -183,16 +185,50 @@ export function settingNames(): readonly SettingName[] {
   return Object.keys(SETTINGS).filter((name) => isSetting(name));
 }
 
+const MAX_FILE_BYTES = 1024 * 1024;
+
 function readFile(file: string): Environment {
-  let text: string;
   try {
-    text = readFileSync(file, 'utf8');
+    return parseEnv(process.getuid?.() === 0 ? readAsRoot(file) : readFileSync(file, 'utf8'));
   } catch (reason) {
+    if (reason instanceof BuilderdError) throw reason;
     throw new BuilderdError(
       'config.invalid',
       `Cannot read the environment file ${JSON.stringify(file)}: ${messageOf(reason)}`,
       { cause: reason },
     );
   }
-  return parseEnv(text);
+}
+
+/**
+ * Whoever can write the settings decides what root runs (MASTER_KEY_COMMAND, sockets, paths). Looked
+ * at before a byte is read, and what was looked at is what is read.
+ */
+function readAsRoot(file: string): string {
+  const refuse = (fact: string): never => {
+    throw new BuilderdError(
+      'config.invalid',
+      `Cannot take settings from ${JSON.stringify(file)}: ${fact}; want root:root 0640 or stricter, below directories that only root may write`,
+    );
+  };
+  const owners = new Set([0]);
+  const above = whoElseMayChange(path.dirname(path.resolve(file)), owners);
+  if (above !== undefined) refuse(above);
+  let fd: number;
+  try {
+    fd = openSync(file, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
+  } catch (reason) {
+    if (errnoOf(reason) === 'ELOOP') return refuse('it is a symbolic link');
+    throw reason;
+  }
+  try {
+    const stat = fstatSync(fd);
+    if (!stat.isFile()) refuse('it is no file');
+    const fact = whoElseMayWrite(stat, owners);
+    if (fact !== undefined) refuse(fact);
+    if (stat.size > MAX_FILE_BYTES) refuse(`it is larger than ${MAX_FILE_BYTES} bytes`);
+    return readFileSync(fd, 'utf8');
+  } finally {
+    closeSync(fd);
+  }
 }

@@ -6,9 +6,12 @@ import {
   chmod,
   chown,
   copyFile,
+  mkdir,
   mkdtempDisposable,
+  open,
   readFile,
   rename,
+  symlink,
   writeFile,
 } from 'node:fs/promises';
 import { createServer } from 'node:net';
@@ -18,7 +21,7 @@ import { test } from 'node:test';
 import { connect } from 'node:tls';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { promisify } from 'node:util';
-import { checkConfigFile } from '../../src/cli/serve/check-config-file.ts';
+import { loadConfig } from '../../src/cli/config.ts';
 import type { BuilderdError } from '../../src/core/errors.ts';
 import { RunningService } from '../fixtures/running-service.ts';
 
@@ -114,31 +117,44 @@ test('a service whose standard output nobody reads still serves and ends', async
   }
 });
 
-test('H7: settings that the service user or everybody may write are refused', async () => {
+test('H7: settings that others than root may write are not even read', async () => {
   await using dir = await tempDir();
   const file = path.join(dir.path, 'builderd.env');
-  await writeFile(file, 'UNKEY_BUILDERD_PORT=1\n', { mode: 0o640 });
-  const identity = { uid: 65_534, gid: 65_534, name: 'nobody' };
-  await checkConfigFile(file, identity);
-  await checkConfigFile('/none/is/read/without/root', undefined);
-  const refused = async (fact: RegExp): Promise<void> =>
-    assert.rejects(
-      checkConfigFile(file, identity),
+  // Whoever parses it says something else.
+  await writeFile(file, 'UNKEY_BUILDERD_NO_SUCH_SETTING=1\n', { mode: 0o640 });
+  const refused = (fact: RegExp, name = file): void =>
+    assert.throws(
+      () => loadConfig(name),
       (reason: BuilderdError) => reason.code === 'config.invalid' && fact.test(reason.message),
     );
+  refused(/there is no such setting/);
   await chmod(file, 0o646);
-  await refused(/everybody may write it/);
+  refused(/: everybody may write it; want root:root 0640/);
   await chmod(file, 0o660);
-  await chown(file, 0, identity.gid);
-  await refused(/nobody may write it/);
+  await chown(file, 0, 65_534);
+  refused(/: its group may write it/);
   await chmod(file, 0o640);
-  await chown(file, identity.uid, 0);
-  await refused(/nobody may write it/);
   await chown(file, 12_345, 0);
-  await refused(/it does not belong to root/);
+  refused(/: it does not belong to root/);
   await chown(file, 0, 0);
-  await chown(dir.path, identity.uid, 0);
-  await refused(/of its directory, nobody may write it/);
+  const link = path.join(dir.path, 'link.env');
+  await symlink(file, link);
+  refused(/: it is a symbolic link/, link);
+  refused(/: it is no file/, dir.path);
+  // Not only the directory that holds it: whoever may rename one above may exchange it.
+  const deep = path.join(dir.path, 'a', 'b');
+  await mkdir(deep, { recursive: true });
+  const below = path.join(deep, 'builderd.env');
+  await writeFile(below, 'UNKEY_BUILDERD_PORT=1\n');
+  assert.equal(loadConfig(below).settings.PORT, 1);
+  await chown(path.join(dir.path, 'a'), 65_534, 0);
+  refused(new RegExp(`: of ${dir.path}/a, it does not belong to root`), below);
+  await chown(path.join(dir.path, 'a'), 0, 0);
+  await chmod(path.join(dir.path, 'a'), 0o777);
+  refused(new RegExp(`: of ${dir.path}/a, everybody may write it`), below);
+  // As /tmp: nobody takes away what is root's.
+  await chmod(path.join(dir.path, 'a'), 0o1777);
+  assert.equal(loadConfig(below).settings.PORT, 1);
 });
 
 test('a file that the environment overrides is told of', async () => {
@@ -187,6 +203,26 @@ async function servedName(url: string): Promise<string> {
   return String(subject.CN);
 }
 
+/** Whether a process has these bytes anywhere in what it may write. */
+async function memoryHolds(pid: number, text: string): Promise<boolean> {
+  const wanted = Buffer.from(text);
+  const maps = await readFile(`/proc/${pid}/maps`, 'latin1');
+  await using memory = await open(`/proc/${pid}/mem`);
+  for (const [, from = '', to = ''] of maps.matchAll(/^([0-9a-f]+)-([0-9a-f]+) rw/gm)) {
+    const end = Number.parseInt(to, 16);
+    for (let at = Number.parseInt(from, 16); at < end; at += PIECE) {
+      const length = Math.min(PIECE + wanted.length, end - at);
+      const piece = Buffer.alloc(length);
+      // The heap may shrink meanwhile.
+      const { bytesRead } = await memory.read(piece, 0, length, at).catch(() => ({ bytesRead: 0 }));
+      if (piece.subarray(0, bytesRead).includes(wanted)) return true;
+    }
+  }
+  return false;
+}
+
+const PIECE = 4 * 1024 * 1024;
+
 test('a reload changes the certificate, and a broken one changes nothing', async () => {
   await using dir = await tempDir();
   for (const name of ['first', 'second']) await makeCertificate(dir.path, name);
@@ -213,6 +249,12 @@ test('a reload changes the certificate, and a broken one changes nothing', async
     'the reload',
   );
   assert.equal(await servedName(service.apiUrl), 'second');
+  // The process that works on images has never heard of it.
+  const [, line = ''] = (await readFile(settings.TLS_KEY_FILE, 'utf8')).split('\n');
+  const pidOf = (role: string): number =>
+    Number(service.find('Started a role', { role })[0]?.['pid']);
+  assert.equal(await memoryHolds(pidOf('api'), line), true);
+  assert.equal(await memoryHolds(pidOf('executor'), line), false);
 
   // A key that does not fit its certificate.
   await copyFile(path.join(dir.path, 'first.key'), path.join(dir.path, 'used.key'));

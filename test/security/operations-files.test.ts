@@ -1,10 +1,22 @@
 import assert from 'node:assert/strict';
-import { chmod, lstat, mkdir, mkdtemp, readdir, rm, symlink, writeFile } from 'node:fs/promises';
+import {
+  chmod,
+  chown,
+  lchown,
+  lstat,
+  mkdir,
+  mkdtemp,
+  readdir,
+  rm,
+  symlink,
+  writeFile,
+} from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { test } from 'node:test';
 import { parseConfig } from '../../src/cli/config.ts';
-import { prepareDirectories } from '../../src/cli/serve/service-directories.ts';
+import { prepareDirectories, questionablePlaces } from '../../src/cli/serve/service-directories.ts';
+import { whoElseMayChange } from '../../src/cli/trusted-path.ts';
 import { type CliResult, runCli } from '../fixtures/run-cli.ts';
 
 const needsRoot = process.getuid?.() === 0 ? false : 'host lacks root';
@@ -108,6 +120,68 @@ test('H19: a place that is a link, a file, or below one is told by its name and 
     await assert.rejects(prepare(), expected);
     assert.deepEqual(await readdir(elsewhere), []);
   }
+});
+
+test('H7 and H19: a place below a directory that others may write is refused, each by a line of its own', {
+  skip: needsRoot,
+}, async () => {
+  await using here = await places();
+  const further: string[] = [];
+  const prepare = (): Promise<void> =>
+    prepareDirectories(parseConfig(here.environment).settings, SERVICE, ({ message }) =>
+      further.push(message),
+    );
+  // The service user may hold the directory of the database, not the ones that root works in.
+  await chown(here.dir, SERVICE.uid, SERVICE.gid);
+  await assert.rejects(prepare(), {
+    code: 'config.invalid',
+    message: `Cannot use ${here.dir}/rootfs_output for UNKEY_BUILDERD_ROOTFS_OUTPUT_DIR: of ${here.dir}, it does not belong to root`,
+  });
+  assert.equal(further.length, 4);
+  assert.match(further[0] ?? '', /^Cannot use .*cache for UNKEY_BUILDERD_CACHE_DIR: /);
+  assert.deepEqual(await readdir(here.dir), ['database_data']);
+  await chown(here.dir, 12_345, 0);
+  await assert.rejects(prepare(), { message: /DATABASE_DATA_DIR: of .*, user 12345 owns it/ });
+  await chown(here.dir, 0, 0);
+  await chmod(here.dir, 0o775);
+  await assert.rejects(prepare(), { message: /of .*, its group may write it/ });
+  await chmod(here.dir, 0o755);
+  await prepare();
+});
+
+test('a link on the way is followed only where root made it, and to where only root writes', {
+  skip: needsRoot,
+}, async () => {
+  await using here = await places();
+  const root = new Set([0]);
+  const link = path.join(here.dir, 'link');
+  await mkdir(path.join(here.dir, 'open'));
+  await mkdir(path.join(here.dir, 'open/inner'));
+  await symlink('open/inner', link);
+  const place = path.join(link, 'not-there-yet');
+  assert.equal(whoElseMayChange(place, root), undefined);
+  await chmod(path.join(here.dir, 'open'), 0o777);
+  assert.equal(whoElseMayChange(place, root), `of ${here.dir}/open, everybody may write it`);
+  await chmod(path.join(here.dir, 'open'), 0o755);
+  await lchown(link, SERVICE.uid, SERVICE.gid);
+  assert.equal(whoElseMayChange(place, root), `of ${link}, it does not belong to root`);
+  assert.equal(whoElseMayChange(place, new Set([0, SERVICE.uid])), undefined);
+  await symlink('loop', path.join(here.dir, 'loop'));
+  const loop = path.join(here.dir, 'loop', 'a');
+  assert.match(whoElseMayChange(loop, root) ?? '', /too many links/);
+});
+
+test('H19: a place in memory is told of, where it has to last', { skip: needsRoot }, async () => {
+  await using here = await places({ UNKEY_BUILDERD_DATABASE_DATA_DIR: '/dev/shm' });
+  await mkdir(path.join(here.dir, 'rootfs_output'));
+  for (const name of ['cache', 'workspace', 'scratch', 'run'])
+    await mkdir(path.join(here.dir, name));
+  const told = await questionablePlaces(parseConfig(here.environment).settings);
+  const inMemory = told.filter((line) => line.includes('is in memory'));
+  assert.deepEqual(
+    inMemory.map((line) => line.split(' ', 2)[1]),
+    ['(UNKEY_BUILDERD_DATABASE_DATA_DIR)'],
+  );
 });
 
 test('a command that only looks says so where the service never ran, and makes nothing', async () => {

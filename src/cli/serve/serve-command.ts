@@ -17,13 +17,13 @@ import type { Io } from '../io.ts';
 import { createLog, type ServiceLog } from '../logging/create-log.ts';
 import { LineSink, type LineSinkOptions } from '../logging/line-sink.ts';
 import { createRedact } from '../logging/redact.ts';
+import { oneLine } from '../print-fault.ts';
 import { builderdVersion } from '../version.ts';
-import { checkConfigFile } from './check-config-file.ts';
 import { checkSettings } from './check-settings.ts';
 import { keepMemoryPrivate } from './keep-memory-private.ts';
 import { connectServiceManager } from './service-manager.ts';
 import { type Identity, ROLES, type RoleName } from './role-protocol.ts';
-import { makeLogDirectory, prepareDirectories } from './service-directories.ts';
+import { makeLogDirectory, prepareDirectories, questionablePlaces } from './service-directories.ts';
 import { findServiceUser } from './service-user.ts';
 import { Supervisor } from './supervisor.ts';
 
@@ -55,7 +55,9 @@ export async function runServe(options: ServeOptions, io: Io): Promise<void> {
   const unguarded = keepMemoryPrivate();
   const first = await load(options.config, io.signal);
   const { settings } = first.config;
-  await prepareDirectories(settings, first.identity);
+  await prepareDirectories(settings, first.identity, ({ message }) =>
+    io.stderr.write(`builderd: ${oneLine(message)}\n`),
+  );
   if (settings.LOG_FILE !== '') await makeLogDirectory(settings.LOG_FILE, first.identity);
   let current = first;
   let redact = createRedact(secretsOf(first.config));
@@ -84,7 +86,7 @@ export async function runServe(options: ServeOptions, io: Io): Promise<void> {
     processEnvironment: processEnvironment(),
     startMessage: (role) => ({
       environment: current.environment,
-      files: role === 'api' ? current.files : {},
+      files: filesFor(role, current),
       alone: options.role !== 'all',
       ...(current.identity === undefined ? {} : { identity: current.identity }),
     }),
@@ -101,7 +103,11 @@ export async function runServe(options: ServeOptions, io: Io): Promise<void> {
       redact = createRedact(secretsOf(next.config));
       log.setLevel(next.config.settings.LOG_LEVEL);
       sink.reopen();
-      supervisor.reload({ kind: 'reload', environment: next.environment, files: next.files });
+      supervisor.reload((role) => ({
+        kind: 'reload',
+        environment: next.environment,
+        files: filesFor(role, next),
+      }));
       log.info({ signal: 'SIGHUP' }, 'Read the settings again');
       warnOfShadows(next, log);
     } catch (reason) {
@@ -126,6 +132,7 @@ export async function runServe(options: ServeOptions, io: Io): Promise<void> {
     `builderd ${builderdVersion()} starts`,
   );
   warnOfShadows(first, log);
+  for (const fact of await questionablePlaces(settings)) log.warn({ step: 'start' }, fact);
   if (unguarded !== undefined) {
     log.warn({ code: unguarded }, 'A core dump of this service would hold its memory');
   }
@@ -136,6 +143,11 @@ export async function runServe(options: ServeOptions, io: Io): Promise<void> {
   } finally {
     await sink.flush(FLUSH_MS);
   }
+}
+
+/** The key of the API is for the process that speaks TLS, and for no other. */
+function filesFor(role: RoleName, { files }: Loaded): Record<string, string> {
+  return role === 'api' ? files : {};
 }
 
 function logFile(file: string, owner: Identity | undefined): LineSinkOptions['target'] {
@@ -157,7 +169,6 @@ async function load(file: string | undefined, signal: AbortSignal): Promise<Load
   const identity = isRoot
     ? await findServiceUser(config.settings.SERVICE_USER, { signal, searchPath: config.searchPath })
     : undefined;
-  if (file !== undefined) await checkConfigFile(file, identity);
   return {
     shadowed: shadowedSettings(text),
     config,

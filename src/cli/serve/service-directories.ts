@@ -1,8 +1,9 @@
 import { constants } from 'node:fs';
-import { chown, lstat, mkdir, open, readdir } from 'node:fs/promises';
+import { access, chown, lstat, mkdir, open, readdir, statfs } from 'node:fs/promises';
 import path from 'node:path';
 import { BuilderdError, errnoOf, messageOf } from '../../core/errors.ts';
 import type { Settings } from '../config.ts';
+import { whoElseMayChange } from '../trusted-path.ts';
 import type { Identity } from './role-protocol.ts';
 
 interface Place {
@@ -42,19 +43,20 @@ export function servicePlaces(settings: Settings): Place[] {
 export async function prepareDirectories(
   settings: Settings,
   identity: Identity | undefined,
+  onFurther: (fault: BuilderdError) => void = () => undefined,
 ): Promise<void> {
+  let first: BuilderdError | undefined;
   for (const place of servicePlaces(settings)) {
     try {
       await prepare(place, identity);
     } catch (reason) {
-      if (reason instanceof BuilderdError) throw reason;
-      throw new BuilderdError(
-        'config.invalid',
-        `Cannot use ${place.directory} for UNKEY_BUILDERD_${place.setting}: ${messageOf(reason)}`,
-        { cause: reason },
-      );
+      const fault =
+        reason instanceof BuilderdError ? reason : notOurs(place, messageOf(reason), reason);
+      if (first === undefined) first = fault;
+      else onFurther(fault);
     }
   }
+  if (first !== undefined) throw first;
 }
 
 /** Only when it is missing: one that exists may be /var/log itself. */
@@ -78,6 +80,11 @@ export async function makeLogDirectory(
 
 async function prepare(place: Place, identity: Identity | undefined): Promise<void> {
   const { directory, mode, owner } = place;
+  if (identity !== undefined) {
+    const owners = new Set(owner === 'service' ? [0, identity.uid] : [0]);
+    const above = whoElseMayChange(path.dirname(directory), owners);
+    if (above !== undefined) throw notOurs(place, above);
+  }
   // Parents are for everyone to pass; what they hold is not.
   await mkdir(path.dirname(directory), { recursive: true, mode: 0o755 });
   try {
@@ -99,9 +106,33 @@ async function prepare(place: Place, identity: Identity | undefined): Promise<vo
       if (stat.uid !== uid || stat.gid !== identity.gid) await handle.chown(uid, identity.gid);
     }
     if ((stat.mode & 0o7777) !== mode) await handle.chmod(mode);
+    // For root this is a file system that is mounted read-only, and nothing else.
+    await access(directory, constants.W_OK);
   } finally {
     await handle.close();
   }
+}
+
+/** Magic numbers of statfs(2). */
+const IN_MEMORY = new Set([0x0102_1994, 0x8584_58f6]);
+/** What must outlive a restart of the host. */
+const LASTING = new Set(['DATABASE_DATA_DIR', 'ROOTFS_OUTPUT_DIR']);
+
+/** What a service can run with and an operator should know, a sentence for each place. */
+export async function questionablePlaces(settings: Settings): Promise<string[]> {
+  const found: string[] = [];
+  for (const { setting, directory } of servicePlaces(settings)) {
+    const { type, blocks, bavail, files, ffree } = await statfs(directory);
+    const tell = (fact: string): number =>
+      found.push(`${directory} (UNKEY_BUILDERD_${setting}) ${fact}`);
+    if (LASTING.has(setting) && IN_MEMORY.has(type >>> 0)) {
+      tell('is in memory: what it holds is lost when the host restarts');
+    }
+    if (blocks > 0 && bavail === 0) tell('is on a file system that is full');
+    // Some file systems make inodes as they need them, and count none.
+    else if (files > 0 && ffree === 0) tell('is on a file system without a free inode');
+  }
+  return found;
 }
 
 /**
@@ -123,9 +154,10 @@ async function handOver(directory: string, mode: number, { uid, gid }: Identity)
   }
 }
 
-function notOurs({ directory, setting }: Place, fact: string): BuilderdError {
+function notOurs({ directory, setting }: Place, fact: string, cause?: unknown): BuilderdError {
   return new BuilderdError(
     'config.invalid',
     `Cannot use ${directory} for UNKEY_BUILDERD_${setting}: ${fact}`,
+    { cause },
   );
 }

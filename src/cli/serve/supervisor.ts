@@ -80,8 +80,8 @@ export class Supervisor {
   }
 
   /** Tells every role the new settings, which were checked as a whole before. */
-  reload(message: ToRole & { readonly kind: 'reload' }): void {
-    for (const { current } of this.#members) current?.send(message);
+  reload(messageFor: (role: RoleName) => ToRole & { readonly kind: 'reload' }): void {
+    for (const { role, current } of this.#members) current?.send(messageFor(role));
   }
 
   async #keep(member: Member): Promise<void> {
