@@ -32,6 +32,9 @@ test('G5 and G12: bodies that are too large, too deep, too wide or ambiguous get
     ['__proto__', `{"__proto__":{"formats":["tar"]},${SPEC.slice(1)}`],
     ['constructor.prototype', `{"constructor":{"prototype":{}},${SPEC.slice(1)}`],
     ['NUL: G37', '{"source":{"image":{"reference":"a\\u0000b"}}}'],
+    ['an escape sequence in a name', '{"source":{"image":{"reference":"a"}},"name":"\\u001b[2J"}'],
+    ['a line end in a name', '{"source":{"image":{"reference":"a"}},"name":"a\\nb"}'],
+    ['a C1 control in a label', '{"source":{"image":{"reference":"a"}},"labels":{"a":"\\u009b"}}'],
     ['half a surrogate: G37', '{"source":{"image":{"reference":"\\ud800"}}}'],
     ['NUL in a label: G37', '{"source":{"image":{"reference":"a"}},"labels":{"a":"\\u0000"}}'],
     [

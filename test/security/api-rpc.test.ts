@@ -1,7 +1,10 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { create, toBinary } from '@bufbuild/protobuf';
-import { ListBuildsRequestSchema } from '../../src/api/rpc/generated/builder_pb.js';
+import { create, fromJson, type JsonObject, toBinary } from '@bufbuild/protobuf';
+import {
+  CreateBuildRequestSchema,
+  ListBuildsRequestSchema,
+} from '../../src/api/rpc/generated/builder_pb.js';
 import { rpcExtension } from '../../src/api/rpc/rpc-extension.ts';
 import type { BuildService } from '../../src/builds/service/build-service.ts';
 import { type ApiHarness, type LogLine, memoryLog, startTestApi } from '../fixtures/api.ts';
@@ -84,6 +87,72 @@ test('G12: JSON in envelopes is held to the same, in all protocols', async () =>
     assert.doesNotMatch(refused, /"one"/, type);
     assert.match(decodeURIComponent(refused.replaceAll(/%(?![0-9A-F]{2})/g, '')), /twice/, type);
   }
+});
+
+test('G12: free fields of a BuildConfig are bounded like those of REST, in JSON and in binary', async () => {
+  await using api = await start();
+  const { token } = await api.tenant('acme');
+  const send = async (type: string, body: string | Buffer<ArrayBuffer>): Promise<string> => {
+    const answer = await api.fetch(`${SERVICE}/CreateBuild`, {
+      method: 'POST',
+      token,
+      body,
+      headers: { 'content-type': `application/${type}` },
+    });
+    return `${answer.status} ${await answer.text()}`;
+  };
+  const members = (
+    count: number,
+    key: (n: number) => string,
+    value: string,
+  ): Record<string, string> =>
+    Object.fromEntries(Array.from({ length: count }, (_, n) => [key(n), value]));
+  const named = (n: number): string => `k${n}`;
+  const tenant = (more: JsonObject): JsonObject => ({ tenant: { tenantId: 'acme', ...more } });
+  const refused: [field: string, change: JsonObject][] = [
+    ['customer_id', tenant({ customerId: 'x'.repeat(129) })],
+    ['customer_id', tenant({ customerId: 'a\u001b[2J' })],
+    ['organization_id', tenant({ organizationId: 'x'.repeat(129) })],
+    ['organization_id', tenant({ organizationId: 'a\nb' })],
+    ['permissions', tenant({ permissions: Array<string>(1001).fill('a') })],
+    ['permissions', tenant({ permissions: ['x'.repeat(129)] })],
+    ['permissions', tenant({ permissions: ['a\u0085'] })],
+    ['metadata', tenant({ metadata: members(65, named, 'v') })],
+    ['metadata', tenant({ metadata: members(1, () => 'k'.repeat(129), 'v') })],
+    ['metadata', tenant({ metadata: members(1, () => 'a\u0007', 'v') })],
+    ['metadata', tenant({ metadata: members(1, named, 'v'.repeat(1025)) })],
+    ['metadata', tenant({ metadata: { case: 'v'.repeat(1025), value: 'b' } })],
+    ['metadata', tenant({ metadata: members(1, named, '\u009b') })],
+    ['labels', { labels: members(65, named, 'v') }],
+    ['labels', { labels: members(1, () => 'k'.repeat(129), 'v') }],
+    ['labels', { labels: members(1, named, 'v'.repeat(1025)) }],
+    ['labels', { labels: members(1, named, 'a\u0007') }],
+    ['build_?name|/name', { buildName: 'x'.repeat(201) }],
+    ['build_?name|/name', { buildName: 'a\u007f' }],
+  ];
+  for (const [field, change] of refused) {
+    const request: JsonObject = { config: { ...CONFIG, ...change } };
+    const json = await send('json', JSON.stringify(request));
+    assert.match(json, /^400 .*invalid_argument/, JSON.stringify(change).slice(0, 80));
+    const message = fromJson(CreateBuildRequestSchema, request);
+    const binary = await send('proto', Buffer.from(toBinary(CreateBuildRequestSchema, message)));
+    assert.match(binary, new RegExp(`^400 .*(?:${field})`), binary);
+  }
+  const most = {
+    ...CONFIG,
+    ...tenant({
+      customerId: 'é'.repeat(128),
+      permissions: ['read', 'write'],
+      metadata: members(32, named, 'v'.repeat(1024)),
+    }),
+    labels: { case: 'a', value: 'b' },
+  };
+  assert.match(await send('json', JSON.stringify({ config: most })), /^200 /);
+  const tooMuch = {
+    ...CONFIG,
+    ...tenant({ metadata: members(64, named, 'v'.repeat(1024)) }),
+  };
+  assert.match(await send('json', JSON.stringify({ config: tooMuch })), /resource_exhausted/);
 });
 
 test('faults while an answer is put into bytes are logged under the id of the request', async () => {

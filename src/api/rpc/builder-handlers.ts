@@ -9,6 +9,7 @@ import type { Log } from '../../core/log.ts';
 import type { ApiContext } from '../api-options.ts';
 import { callerOf } from '../auth/request-state.ts';
 import { traceParentOf } from '../http/trace-parent.ts';
+import { boundConfig } from './bound-config.ts';
 import type { BuilderService, BuildState } from './generated/builder_pb.js';
 import {
   presentJob,
@@ -68,6 +69,7 @@ export function builderHandlers(
     createBuild: ({ config }, rpc) =>
       answer(rpc, config?.tenant?.tenantId ?? '', async (request, tenant) => {
         const spec = toBuildSpec(config);
+        if (config !== undefined) boundConfig(config);
         const { build } = await builds.create(callerOf(request), tenant, spec, {
           ...request.state.call(),
           ...idempotencyKeyOf(request),

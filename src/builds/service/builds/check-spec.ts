@@ -1,4 +1,5 @@
 import { BuilderdError, isBuilderdError } from '../../../core/errors.ts';
+import { isPlainText } from '../../../core/plain-text.ts';
 import { parsePlatform } from '../../../runtime/registry/platform.ts';
 import { parseReference } from '../../../runtime/registry/reference.ts';
 import { TreeFilter } from '../../../rootfs/filter/tree-filter.ts';
@@ -10,6 +11,8 @@ export interface SpecFacts {
   /** Canonical host of the registry, with its port if it has one. */
   readonly registry: string;
 }
+
+const SECRET = /\.auth\.(?:password|token|sshKey)$/;
 
 /**
  * All that can be wrong with a request before any quota is asked. Throws `api.invalid`,
@@ -46,18 +49,20 @@ export function checkSpec(spec: BuildSpec): SpecFacts {
 }
 
 /**
- * Both databases hold any text but NUL, and UTF-8 has no lone surrogates. Names of fields count as
- * text too: labels have any. Throws `api.invalid`.
+ * Texts are stored, logged and shown on terminals: none holds control characters or half a
+ * character. Names of fields count as text too: labels have any. Secrets are only sealed and sent,
+ * and a key of SSH has lines: they hold anything but NUL. Throws `api.invalid`.
  */
 export function assertStorable(value: unknown, path = ''): void {
   if (typeof value === 'string') {
-    if (value.includes('\0') || !value.isWellFormed()) {
-      throw new BuilderdError(
-        'api.invalid',
-        `Cannot use ${path === '' ? 'the text' : path}: it holds NUL or half a character`,
-      );
-    }
-    return;
+    const isStorable = SECRET.test(path)
+      ? value.isWellFormed() && !value.includes('\0')
+      : isPlainText(value);
+    if (isStorable) return;
+    throw new BuilderdError(
+      'api.invalid',
+      `Cannot use ${path === '' ? 'the text' : path}: it holds a control character or half a character`,
+    );
   }
   if (typeof value !== 'object' || value === null) return;
   for (const [key, inner] of Object.entries(value)) {

@@ -20,7 +20,7 @@ type CreateCall = Parameters<BuildService['create']>[3];
 /** Printable ASCII: a header's value, and a text in both databases. */
 const IDEMPOTENCY_KEY = /^[\x21-\x7e](?:[\x20-\x7e]{0,253}[\x21-\x7e])?$/;
 const TRACE_PARENT = /^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$/;
-/** Lists show it for each build. */
+/** Bytes of what is kept for each build, and answered by GetBuild. */
 const MAX_WIRE_CONFIG = 64 * 1024;
 
 /** Checks, admits in one transaction, then tells: the executors of the build, or why there is none. */
@@ -61,7 +61,7 @@ function parseWish(
     );
   }
   assertStorable(wireConfig, 'config');
-  if ((wireConfig?.length ?? 0) > MAX_WIRE_CONFIG) {
+  if (Buffer.byteLength(wireConfig ?? '') > MAX_WIRE_CONFIG) {
     throw new BuilderdError('api.too_large', `Cannot keep config: over ${MAX_WIRE_CONFIG} bytes`);
   }
   const key = { id: secrets.keyId, bytes: secrets.deriveKey('hashes of build requests') };
