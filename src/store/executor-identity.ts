@@ -3,6 +3,7 @@ import { DatabaseSync } from 'node:sqlite';
 import { asBuilderdError, BuilderdError } from '../core/errors.ts';
 import { newId } from '../core/ids.ts';
 import { readText } from './row-values.ts';
+import { refuseLink } from './sqlite-driver.ts';
 
 /** The right to be the executor of one data directory, held until disposal or death. */
 export interface ExecutorIdentity extends Disposable {
@@ -20,16 +21,19 @@ const FILE = 'executor.lock';
  * Takes the directory's lock and a fresh id. The lock is SQLite's exclusive one: the kernel frees
  * it when the process dies, however it dies, so whoever gets it knows that the executors noted in
  * the file are dead, and need not wait until their claims expire.
- * Throws `service.unavailable` while another process holds it.
+ * Throws `service.unavailable` while another process holds it, `host.permission` for a link.
  */
 export function claimExecutorIdentity(directory: string): ExecutorIdentity {
   const id = newId();
-  const db = new DatabaseSync(path.join(directory, FILE), {
+  const file = path.join(directory, FILE);
+  const db = new DatabaseSync(file, {
     timeout: 0,
     defensive: true,
     enableDoubleQuotedStringLiterals: false,
   });
   try {
+    // Nothing is read or written before.
+    refuseLink(db, file);
     // Locks are kept from the first transaction on, not dropped at its end.
     db.exec('pragma locking_mode = exclusive');
     db.exec('pragma journal_mode = delete');

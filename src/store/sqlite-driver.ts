@@ -1,4 +1,4 @@
-import { realpathSync } from 'node:fs';
+import { lstatSync, realpathSync } from 'node:fs';
 import path from 'node:path';
 import { DatabaseSync, type SQLInputValue, type StatementSync } from 'node:sqlite';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -69,8 +69,11 @@ export async function openSqliteFile(
  */
 export function refuseLink(db: DatabaseSync, file: string): void {
   const wanted = path.join(realpathSync(path.dirname(file)), path.basename(file));
-  if (db.location() === wanted) return;
-  throw new BuilderdError('host.permission', `Cannot use "${file}": it is a symlink`);
+  if (db.location() !== wanted) {
+    throw new BuilderdError('host.permission', `Cannot use "${file}": it is a symlink`);
+  }
+  if (lstatSync(file).nlink === 1) return;
+  throw new BuilderdError('host.permission', `Cannot use "${file}": it has another name, too`);
 }
 
 export function sqliteDialect(db: DatabaseSync, scope: TransactionScope): Dialect {

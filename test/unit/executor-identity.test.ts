@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtemp, rm } from 'node:fs/promises';
+import { link, mkdtemp, rm, stat, symlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { test } from 'node:test';
@@ -20,6 +20,17 @@ test('one executor at a time holds a data directory', async () => {
   using first = claimExecutorIdentity(dir.directory);
   assert.deepEqual(first.earlier, []);
   assert.throws(() => claimExecutorIdentity(dir.directory), { code: 'service.unavailable' });
+});
+
+test('a lock file that is another file by a link is refused, and stays as it is', async () => {
+  for (const make of [symlink, link]) {
+    await using dir = await privateDirectory();
+    const target = path.join(dir.directory, 'target');
+    await writeFile(target, '');
+    await make(target, path.join(dir.directory, 'executor.lock'));
+    assert.throws(() => claimExecutorIdentity(dir.directory), { code: 'host.permission' });
+    assert.equal((await stat(target)).size, 0);
+  }
 });
 
 test('whoever comes next learns of all before it, until they are forgotten', async () => {
