@@ -70,14 +70,32 @@ interface PartState {
   readonly done: number;
 }
 
+/**
+ * A new file, or the one that an earlier run of ours left. Others may be able to write where the user
+ * stands: what they put there, or can still write to, is not gone on with.
+ */
 async function openPart(partPath: string, path: string): Promise<FileHandle> {
+  const { O_RDWR, O_CREAT, O_EXCL, O_NOFOLLOW, O_NONBLOCK } = constants;
   try {
-    // No symbolic link: others may be able to write where the user stands.
-    const flags = constants.O_RDWR | constants.O_CREAT | constants.O_NOFOLLOW;
-    return await open(partPath, flags, 0o644);
+    return await open(partPath, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW, 0o644);
+  } catch (reason) {
+    if (errnoOf(reason) !== 'EEXIST') throw cannotWrite(path, reason);
+  }
+  let part: FileHandle;
+  try {
+    // A pipe must not make us wait.
+    part = await open(partPath, O_RDWR | O_NOFOLLOW | O_NONBLOCK);
   } catch (reason) {
     throw cannotWrite(path, reason);
   }
+  const stat = await part.stat();
+  const isOurs = stat.isFile() && stat.nlink === 1 && stat.uid === process.geteuid?.();
+  if (isOurs && (stat.mode & 0o022) === 0) return part;
+  await part.close();
+  throw new BuilderdError(
+    'usage.invalid',
+    `Cannot go on with ${JSON.stringify(partPath)}: others made it or may write to it; remove it`,
+  );
 }
 
 /** What an earlier run left, hashed again; more than the artifact has is worth nothing. */
