@@ -30,7 +30,7 @@ export function sessionOf(
   options: { readonly json?: true },
   host: CtlHost,
 ): Session {
-  const connection: Connection = openConnection(target.server, target.tls);
+  const connection: Connection = openConnection(target.server, target);
   const client = new ApiClient({
     connection,
     token: target.token,

@@ -13,6 +13,8 @@ const FACTS = new Map<string, string>([
   ['ECONNRESET', 'the connection was cut'],
   ['EPIPE', 'the connection was cut'],
   ['UND_ERR_SOCKET', 'the connection was cut'],
+  ['UND_ERR_ABORTED', 'the proxy of HTTPS_PROXY did not let it through'],
+  ['UND_ERR_PRX_TLS', 'the certificate of the proxy of HTTPS_PROXY is not trusted'],
   ['UND_ERR_RES_CONTENT_LENGTH_MISMATCH', 'the connection was cut'],
 ]);
 

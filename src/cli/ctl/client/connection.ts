@@ -1,4 +1,4 @@
-import { Agent } from 'undici';
+import { Agent, type Dispatcher, EnvHttpProxyAgent } from 'undici';
 import { BuilderdError } from '../../../core/errors.ts';
 import { connectionFault } from './connection-fault.ts';
 import type { ServerUrl } from './server-url.ts';
@@ -35,6 +35,13 @@ export interface TlsFiles {
   readonly key?: string;
 }
 
+/** A proxy that tunnels to the server. */
+export interface ProxyChoice {
+  readonly url: string;
+  /** Hosts that are reached without it, as NO_PROXY writes them. */
+  readonly except: string;
+}
+
 const CONNECT_MS = 10_000;
 const HEADERS_MS = 60_000;
 /** The service sends a heartbeat every 15 s on silent streams. */
@@ -45,15 +52,11 @@ const MAX_HEADER_BYTES = 32 * 1024;
  * The way to the one server that the user named. It is not the guarded dialer of the service: a
  * client on the user's own machine may reach what the user may, private addresses included.
  */
-export function openConnection(server: ServerUrl, tls: TlsFiles = {}): Connection {
-  const agent = new Agent({
-    connect: { timeout: CONNECT_MS, ...tls },
-    headersTimeout: HEADERS_MS,
-    bodyTimeout: SILENCE_MS,
-    maxHeaderSize: MAX_HEADER_BYTES,
-    pipelining: 1,
-    allowH2: false,
-  });
+export function openConnection(
+  server: ServerUrl,
+  { tls = {}, proxy }: { readonly tls?: TlsFiles; readonly proxy?: ProxyChoice | undefined } = {},
+): Connection {
+  const agent = openAgent(tls, proxy);
   return {
     async send(request) {
       const { method, path, headers, body, signal, doing } = request;
@@ -84,6 +87,30 @@ export function openConnection(server: ServerUrl, tls: TlsFiles = {}): Connectio
     },
     [Symbol.asyncDispose]: () => agent.destroy(),
   };
+}
+
+function openAgent(tls: TlsFiles, proxy: ProxyChoice | undefined): Dispatcher {
+  const connect = { timeout: CONNECT_MS, ...tls };
+  const options = {
+    connect,
+    headersTimeout: HEADERS_MS,
+    bodyTimeout: SILENCE_MS,
+    maxHeaderSize: MAX_HEADER_BYTES,
+    pipelining: 1,
+    allowH2: false,
+  };
+  if (proxy === undefined) return new Agent(options);
+  // All three are given: what is not given it would read from the environment itself.
+  const { url: httpsProxy, except: noProxy } = proxy;
+  return new EnvHttpProxyAgent({
+    ...options,
+    httpProxy: '',
+    httpsProxy,
+    noProxy,
+    // The certificate of the client and the authority are for the server; the proxy's is a public one.
+    requestTls: connect,
+    proxyTls: { timeout: CONNECT_MS },
+  });
 }
 
 async function* explained(

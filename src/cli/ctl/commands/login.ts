@@ -4,6 +4,7 @@ import { parseTenantName } from '../../../core/ids.ts';
 import { resolve } from 'node:path';
 import { quotas } from '../client/answers.ts';
 import { parseServerUrl } from '../client/server-url.ts';
+import { chooseProxy } from '../contexts/choose-proxy.ts';
 import { readTls } from '../contexts/choose-target.ts';
 import {
   type Context,
@@ -74,7 +75,13 @@ async function runLogin(url: string, options: LoginOptions, host: CtlHost): Prom
   const token = parseToken(secret);
   const paths = { ca: options.caFile, cert: options.certFile, key: options.keyFile };
   const { sessionOf } = await import('../session.ts');
-  const target = { server, token, tenant, tls: await readTls(paths) };
+  const target = {
+    server,
+    token,
+    tenant,
+    tls: await readTls(paths),
+    proxy: chooseProxy(server, host),
+  };
   await using session = sessionOf(target, options, host);
   await says(session, '/health');
   await checkToken(session);

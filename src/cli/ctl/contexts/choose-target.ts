@@ -1,8 +1,9 @@
 import { BuilderdError } from '../../../core/errors.ts';
 import { parseTenantName } from '../../../core/ids.ts';
-import type { TlsFiles } from '../client/connection.ts';
+import type { ProxyChoice, TlsFiles } from '../client/connection.ts';
 import { parseServerUrl, type ServerUrl } from '../client/server-url.ts';
 import type { CtlHost } from '../ctl-host.ts';
+import { chooseProxy } from './choose-proxy.ts';
 import { type Context, readContexts } from './contexts-file.ts';
 import { parseToken, readSecretFile, readTextFile } from './secret-input.ts';
 
@@ -20,6 +21,7 @@ export interface Target {
   readonly token: string | undefined;
   readonly tenant: string | undefined;
   readonly tls: TlsFiles;
+  readonly proxy: ProxyChoice | undefined;
 }
 
 /**
@@ -53,6 +55,7 @@ export async function chooseTarget(options: TargetOptions, host: CtlHost): Promi
       cert: env['BUILDERCTL_CERT_FILE'] ?? own?.certFile,
       key: env['BUILDERCTL_KEY_FILE'] ?? own?.keyFile,
     }),
+    proxy: chooseProxy(server, host),
   };
 }
 
