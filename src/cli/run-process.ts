@@ -1,8 +1,11 @@
-import { BuilderdError } from '../core/errors.ts';
+import { BuilderdError, errnoOf, messageOf } from '../core/errors.ts';
 import type { Io, ServiceSignal } from './io.ts';
 
 /** Exit codes of a program that a signal stops: 128 plus its number. */
 const SIGNAL_EXIT = { SIGINT: 130, SIGTERM: 143, SIGHUP: 129 } as const;
+/** 128 plus SIGPIPE. */
+const READER_GONE = 141;
+const HOST_CANNOT = 3;
 type StopName = keyof typeof SIGNAL_EXIT;
 
 /**
@@ -32,8 +35,14 @@ export async function runProcess(
   process.on('exit', () => {
     for (const run of exitWork) run();
   });
-  // A reader that went away (`builderd … | head`) ends the output, not with a stack trace.
-  process.stdout.on('error', () => process.exit(SIGNAL_EXIT.SIGTERM));
+  process.stdout.on('error', (reason) => {
+    // A reader that went away (`builderd … | head`) has what it wanted; no word of it.
+    if (errnoOf(reason) === 'EPIPE') process.exit(READER_GONE);
+    process.stderr.write(`Cannot write to standard output: ${messageOf(reason)}\n`);
+    process.exit(HOST_CANNOT);
+  });
+  // What is told beside the results may have no reader; the work goes on.
+  process.stderr.on('error', () => undefined);
 
   const io: Io = {
     stdout: process.stdout,
@@ -45,6 +54,8 @@ export async function runProcess(
     },
   };
   const code = await run(process.argv.slice(2), io);
+  // What was printed may not have arrived, as on a full disk: that is no success.
+  await new Promise<void>((done) => process.stdout.write('', () => done()));
   // Everything that must end has been awaited; idle keep-alive sockets need not be waited for.
   process.exit(stoppedBy === undefined ? code : SIGNAL_EXIT[stoppedBy]);
 }

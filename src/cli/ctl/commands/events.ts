@@ -42,7 +42,7 @@ Examples:
         const { client, signal } = session;
         const ask = { doing: 'list the events', query: { after, limit }, signal };
         const { events } = await client.ask('/v1/events', eventPage, ask);
-        for (const each of events) printEvent(session, each);
+        for (const each of events) await printEvent(session, each);
       }),
     );
 }
@@ -63,7 +63,7 @@ async function printFollowed(session: Session, after: number): Promise<void> {
     );
     for await (const each of events) {
       seen = each.seq;
-      printEvent(session, each);
+      await printEvent(session, each);
     }
   } catch (reason) {
     if (!signal.aborted) throw reason;
@@ -77,12 +77,10 @@ async function printFollowed(session: Session, after: number): Promise<void> {
   }
 }
 
-function printEvent({ host, isJson }: Session, event: ServiceEvent): void {
-  if (isJson) {
-    host.stdout.write(`${safeJson(event)}\n`);
-    return;
-  }
+/** Waits for the reader: what it does not take is not read from the server either. */
+async function printEvent({ host, isJson }: Session, event: ServiceEvent): Promise<void> {
   const { seq, type, buildId, at, data } = event;
   const words = [String(seq), shortTime(at) ?? '', type, buildId ?? '-', safeJson(data)];
-  host.stdout.write(`${oneLine(words.join('  '))}\n`);
+  const line = isJson ? safeJson(event) : oneLine(words.join('  '));
+  await host.writeBytes(Buffer.from(`${line}\n`));
 }

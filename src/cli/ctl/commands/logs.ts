@@ -52,7 +52,7 @@ async function printPages(session: Session, id: string, from: number): Promise<v
       query: { from: next },
       signal,
     });
-    for (const entry of page.entries) printEntry(session, entry);
+    await printEntries(session, page.entries);
     // A page that does not lead on would be asked for again and again.
     if (page.ended || page.entries.length === 0 || page.next <= next) return;
     next = page.next;
@@ -80,7 +80,7 @@ async function printFollowed(
     for (;;) {
       const { done, value } = await entries.next();
       if (done === true) return value;
-      printEntry(session, value);
+      await printEntries(session, [value]);
       next = value.n + 1;
     }
   } catch (reason) {
@@ -90,6 +90,11 @@ async function printFollowed(
   }
 }
 
-function printEntry({ host, isJson }: Session, entry: LogEntry): void {
-  host.stdout.write(isJson ? `${safeJson(entry)}\n` : logText(entry));
+/** Waits for the reader: what it does not take is not read from the server either. */
+async function printEntries(
+  { host, isJson }: Session,
+  entries: readonly LogEntry[],
+): Promise<void> {
+  const lines = entries.map((entry) => (isJson ? `${safeJson(entry)}\n` : logText(entry)));
+  await host.writeBytes(Buffer.from(lines.join('')));
 }

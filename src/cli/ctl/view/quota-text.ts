@@ -1,5 +1,6 @@
 import type { Quotas } from '../../../core/quotas.ts';
 import { formatBytes } from '../../../core/units.ts';
+import { safeJson } from '../client/bounded-json.ts';
 import { QUOTA_KINDS } from '../quota-values.ts';
 import type { Tenant } from '../client/answers.ts';
 import { table } from './table.ts';
@@ -10,7 +11,10 @@ type Values = Readonly<Record<string, unknown>>;
 /** A value with its unit, as `quota set` takes it. */
 export function quotaText(key: string, value: unknown): string {
   const kind = Object.hasOwn(QUOTA_KINDS, key) ? QUOTA_KINDS[key as keyof Quotas] : undefined;
-  if (Array.isArray(value)) return value.length === 0 ? 'none' : value.join(',');
+  if (Array.isArray(value) && value.every((each) => typeof each === 'string')) {
+    return value.length === 0 ? 'none' : value.join(',');
+  }
+  if (typeof value === 'object' && value !== null) return safeJson(value);
   if (typeof value !== 'number') return String(value);
   switch (kind) {
     case 'bytes':
