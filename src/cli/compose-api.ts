@@ -58,7 +58,14 @@ export async function startApi(context: RoleContext): Promise<RunningRole> {
 
   const live: Live = { config };
   const artifacts = open.use(
-    await openArtifacts({ settings, database, secrets, log, readOnly: true }),
+    await openArtifacts({
+      settings,
+      database,
+      secrets,
+      log,
+      readOnly: true,
+      signal: context.signal,
+    }),
   );
   const egressAllow = parseEgressAllow(settings.EGRESS_ALLOW.join(','));
   const dialer = open.use(createDialer({ allow: egressAllow }));

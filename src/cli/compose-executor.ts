@@ -68,6 +68,7 @@ export async function startExecutor(context: RoleContext): Promise<RunningRole> 
       secrets,
       log,
       readOnly: false,
+      signal: context.signal,
       ...(context.identity === undefined ? {} : { serviceGid: context.identity.gid }),
     }),
   );

@@ -1,11 +1,12 @@
 import { readFile, stat } from 'node:fs/promises';
 import path from 'node:path';
 import { loadAddon } from '../../native/addon.ts';
-import { BuilderdError, errnoOf, messageOf } from '../core/errors.ts';
+import { BuilderdError, errnoOf, isBuilderdError, messageOf } from '../core/errors.ts';
 import type { Log } from '../core/log.ts';
 import type { ArtifactStore } from '../store/artifacts/artifact-store.ts';
 import { blobIndex } from '../store/artifacts/blob-rows.ts';
 import { openLocalStore } from '../store/artifacts/local-store.ts';
+import { requireOwnStore } from '../store/artifacts/require-own-store.ts';
 import type { S3Config } from '../store/artifacts/s3-client.ts';
 import { openS3Store } from '../store/artifacts/s3-store.ts';
 import { createTenantKeys } from '../store/artifacts/tenant-keys.ts';
@@ -23,10 +24,33 @@ export interface OpenArtifactsOptions {
   readonly serviceGid?: number;
   /** The api only opens artifacts; the executor, whose files they are, stages and commits them. */
   readonly readOnly: boolean;
+  /** Takes the store over from whatever database it was of. */
+  readonly adopt?: boolean;
+  readonly signal: AbortSignal;
 }
 
-/** STORAGE_BACKEND: a directory of this host, or a bucket that several hosts share. */
+/**
+ * STORAGE_BACKEND: a directory of this host, or a bucket that several hosts share. Throws
+ * `config.invalid` when it is the store of another database.
+ */
 export async function openArtifacts(options: OpenArtifactsOptions): Promise<ArtifactStore> {
+  const { database, readOnly, adopt = false, log, signal } = options;
+  const { S3_BUCKET, S3_PREFIX, ROOTFS_OUTPUT_DIR, STORAGE_BACKEND } = options.settings;
+  const name = STORAGE_BACKEND === 's3' ? `${S3_BUCKET}/${S3_PREFIX}` : ROOTFS_OUTPUT_DIR;
+  await using open = new AsyncDisposableStack();
+  const store = open.use(await openStore(options));
+  try {
+    await requireOwnStore(database, store, { name, adopt, readOnly, signal });
+  } catch (err) {
+    // Who only reads may start before the bucket answers.
+    if (!readOnly || !isBuilderdError(err, 'service.unavailable')) throw err;
+    log.warn({ err }, 'Cannot tell yet whose artifact store it is');
+  }
+  open.move();
+  return store;
+}
+
+async function openStore(options: OpenArtifactsOptions): Promise<ArtifactStore> {
   const { settings, database, secrets, log, serviceGid, readOnly } = options;
   const addon = loadAddon();
   const common = {

@@ -208,6 +208,7 @@ function fsckCommand(io: Io, outcome: Outcome): Command {
     .description('check every stored artifact against the database')
     .option('--repair', 'note down what is damaged, and put accounts right')
     .option('--quick', 'look at lengths only, instead of reading every byte')
+    .option('--adopt-store', 'make the store that of this database: after a restore only')
     .option('--json', 'print what was found as JSON')
     .addOption(configOption())
     .action(async (options: FsckOptions, command: Command) => {

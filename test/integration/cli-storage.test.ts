@@ -5,6 +5,7 @@ import { test } from 'node:test';
 import { type BuildId, newBuildId, parseBuildId, type TenantId } from '../../src/core/ids.ts';
 import { blobIndex, requireBlob } from '../../src/store/artifacts/blob-rows.ts';
 import { openLocalStore } from '../../src/store/artifacts/local-store.ts';
+import { requireOwnStore } from '../../src/store/artifacts/require-own-store.ts';
 import { createTenantKeys } from '../../src/store/artifacts/tenant-keys.ts';
 import type { Database } from '../../src/store/database.ts';
 import { openDatabase } from '../../src/store/open-database.ts';
@@ -40,6 +41,7 @@ async function openService() {
     index: blobIndex(database),
     keys: createTenantKeys(database, secrets),
   });
+  await requireOwnStore(database, store, { name: rootfs, signal });
   const env = {
     UNKEY_BUILDERD_DATABASE_DATA_DIR: data,
     UNKEY_BUILDERD_ROOTFS_OUTPUT_DIR: rootfs,
@@ -50,6 +52,7 @@ async function openService() {
     database,
     store,
     rootfs,
+    env,
     tenantId: await makeTenant(database),
     run: (...args: readonly string[]) => runCli(args, { env }),
     async [Symbol.asyncDispose]() {
@@ -214,6 +217,26 @@ test('fsck refuses a store that holds nothing of what the database names', async
   assert.match(result.stderr, /is it the right one, and mounted/);
   const rows = await database.k.selectFrom('blobs').select('state').execute();
   assert.deepEqual(rows, [{ state: 'present' }]);
+});
+
+test('gc and fsck refuse the store of another database, until it is adopted', async () => {
+  await using service = await openService();
+  await using other = await openService();
+  const { database, store, tenantId, rootfs } = service;
+  await nameBlobs(database, tenantId, [await commitBytes(store, someBytes(50), { tenantId })]);
+  const wrong = { UNKEY_BUILDERD_ROOTFS_OUTPUT_DIR: rootfs };
+  for (const args of [['gc'], ['gc', '--dry-run'], ['fsck']]) {
+    const result = await runCli(args, { env: { ...other.env, ...wrong } });
+    assert.equal(result.code, 2, args.join(' '));
+    assert.match(result.stderr, /it belongs to another database/);
+    assert.match(result.stderr, /fsck --adopt-store/);
+  }
+  assert.equal((await listAll(store)).length, 1);
+  const adopted = await runCli(['fsck', '--adopt-store'], { env: { ...other.env, ...wrong } });
+  assert.match(adopted.stdout, /unnamed/);
+  const dry = await runCli(['gc', '--dry-run'], { env: { ...other.env, ...wrong } });
+  assert.equal(dry.code, 0, dry.stderr);
+  assert.equal((await service.run('gc')).code, 2);
 });
 
 test('keys rotates, stores again and exports what age decrypts with', async () => {

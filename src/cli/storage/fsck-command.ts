@@ -12,6 +12,7 @@ export interface FsckOptions {
   readonly config?: string;
   readonly repair?: true;
   readonly quick?: true;
+  readonly adoptStore?: true;
   readonly json?: true;
 }
 
@@ -25,6 +26,7 @@ export async function runFsck(options: FsckOptions, io: Io): Promise<number> {
     {
       file: options.config,
       readOnly: false,
+      adopt: options.adoptStore === true,
       decrypts: async (database) => !isQuick && (await hasEncrypted(database)),
     },
     io,

@@ -24,6 +24,8 @@ export interface StorageOptions {
   /** Environment file. */
   readonly file: string | undefined;
   readonly readOnly: boolean;
+  /** Takes the store over from whatever database it was of. */
+  readonly adopt?: boolean;
   /** Whether encrypted artifacts are to be read: only that takes the master key. */
   readonly decrypts: (database: Database) => Promise<boolean>;
 }
@@ -49,6 +51,8 @@ export async function openStorage(options: StorageOptions, io: Io): Promise<Stor
       database,
       log,
       readOnly: options.readOnly,
+      adopt: options.adopt === true,
+      signal,
       ...(secrets === undefined ? {} : { secrets }),
     }),
   );

@@ -139,6 +139,10 @@ export interface ArtifactStore extends AsyncDisposable {
   discardAttempt(attempt: StagedAttempt, call: Call): Promise<void>;
   /** Removes what operations of the store left behind when their process died, after a day. */
   tidy(call: Call): Promise<void>;
+  /** The id of the database whose artifacts these are; undefined when the store is not marked. */
+  readMark(call: Call): Promise<string | undefined>;
+  /** Marks the store; without `replace` a mark that is there stays. */
+  writeMark(databaseId: string, options: Call & { readonly replace: boolean }): Promise<void>;
   health(): StoreHealth;
   /** Writes, syncs and reads back a probe; a sound disk makes the store healthy again. */
   check(call: Call): Promise<StoreHealth>;

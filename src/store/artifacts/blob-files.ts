@@ -15,7 +15,7 @@ const DIRECTORY_MODE = 0o750;
 /** Entries of the set below before it is forgotten: a fsync more, never one less. */
 const MAX_KNOWN = 100_000;
 /** Ours, beside the tenants' directories. */
-const OWN_NAME = /^\.(?:staging|scratch|unhealthy|probe-[0-9a-f]{16})$/;
+const OWN_NAME = /^\.(?:staging|scratch|unhealthy|builderd-store|probe-[0-9a-f]{16})$/;
 
 interface CopyKey {
   readonly digest: Digest;

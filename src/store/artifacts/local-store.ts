@@ -28,6 +28,7 @@ import { type PieceSource, pieceStream } from './piece-stream.ts';
 import { checkRange, encrypted, openPlain, requireKeys, writeOut } from './plain-bytes.ts';
 import { type StagedName, Staging } from './staging.ts';
 import { DiskHealth } from './store-health.ts';
+import { MarkFile } from './store-mark.ts';
 import { corrupt, readFault, storeFault } from './store-faults.ts';
 import { attemptGeneration, freshGeneration } from './stored-name.ts';
 import { fileCopy, type StoredCopy } from './stored-copy.ts';
@@ -104,6 +105,7 @@ class LocalStore implements ArtifactStore {
   readonly #health: DiskHealth;
   readonly #staging: Staging;
   readonly #blobs: BlobFiles;
+  readonly #mark: MarkFile;
 
   constructor(root: Directory, io: DurableIo, options: LocalStoreOptions) {
     this.#root = root;
@@ -111,6 +113,7 @@ class LocalStore implements ArtifactStore {
     this.#options = options;
     this.#health = new DiskHealth(io, root);
     this.#staging = new Staging(io, root, options.directory);
+    this.#mark = new MarkFile(io, root, options.owner);
     this.#blobs = new BlobFiles({ io, root, health: this.#health, owner: options.owner });
   }
 
@@ -376,6 +379,15 @@ class LocalStore implements ArtifactStore {
   tidy(_call: Call): Promise<void> {
     this.#assertWritable();
     return this.#staging.tidy(Date.now());
+  }
+
+  readMark(_call: Call): Promise<string | undefined> {
+    return this.#mark.read();
+  }
+
+  writeMark(databaseId: string, options: Call & { readonly replace: boolean }): Promise<void> {
+    this.#assertWritable();
+    return this.#mark.write(databaseId, options);
   }
 
   health(): StoreHealth {

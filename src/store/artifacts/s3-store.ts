@@ -29,6 +29,7 @@ import { objectCopy } from './s3-copy.ts';
 import { abortUpload, listUploads, objectFacts, upload } from './s3-upload.ts';
 import { xmlElements, xmlValue } from './s3-xml.ts';
 import { Staging } from './staging.ts';
+import { MARK_NAME, markText, parseMark } from './store-mark.ts';
 import { storeFault } from './store-faults.ts';
 import { fileCopy, type StoredCopy } from './stored-copy.ts';
 import { attemptGeneration, freshGeneration, parseStoredFile, storedPath } from './stored-name.ts';
@@ -248,7 +249,9 @@ class S3Store implements ArtifactStore {
         signal,
       });
       for (const item of xmlElements(page, 'Contents')) {
-        yield this.#parseItem(xmlValue(item, 'Key') ?? '', Number(xmlValue(item, 'Size')));
+        const key = xmlValue(item, 'Key') ?? '';
+        if (key === `${this.#prefix}${MARK_NAME}`) continue;
+        yield this.#parseItem(key, Number(xmlValue(item, 'Size')));
       }
       const next = xmlValue(page, 'NextContinuationToken');
       // A store that gives the same page again must not be read for ever.
@@ -291,6 +294,26 @@ class S3Store implements ArtifactStore {
       if (!isOurs || uploadId === '' || !(begunMs < Date.now() - STALE_UPLOAD_MS)) continue;
       await abortUpload(this.#client, key, uploadId, signal);
     }
+  }
+
+  async readMark({ signal }: Call): Promise<string | undefined> {
+    const doing = 'read whose artifact store it is';
+    const key = `${this.#prefix}${MARK_NAME}`;
+    const exists = (await objectFacts(this.#client, key, signal)) !== undefined;
+    return exists
+      ? parseMark(await this.#client.text({ method: 'GET', key, doing, signal }))
+      : undefined;
+  }
+
+  async writeMark(
+    databaseId: string,
+    { replace, signal }: Call & { readonly replace: boolean },
+  ): Promise<void> {
+    if (!replace && (await this.readMark({ signal })) !== undefined) return;
+    const doing = 'mark the artifact store';
+    const key = `${this.#prefix}${MARK_NAME}`;
+    const body = Buffer.from(markText(databaseId));
+    (await this.#client.request({ method: 'PUT', key, body, doing, signal })).discard();
   }
 
   health(): StoreHealth {
