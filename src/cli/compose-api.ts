@@ -6,7 +6,6 @@ import { loadAddon } from '../../native/addon.ts';
 import { createApi } from '../api/api.ts';
 import type { ApiLimits } from '../api/api-limits.ts';
 import type { AuthOptions, HealthPort } from '../api/api-options.ts';
-import { createJwtVerifier } from '../api/auth/jwt.ts';
 import { rpcExtension } from '../api/rpc/rpc-extension.ts';
 import { type TlsSettings, tlsContextOptions } from '../api/server/tls-settings.ts';
 import type { AdmissionLimits } from '../builds/service/builds/admission.ts';
@@ -51,6 +50,7 @@ export async function startApi(context: RoleContext): Promise<RunningRole> {
   const { database, secrets } = base;
   if (settings.AUTH_MODE === 'token') await makeFirstToken(context, database);
   const tls = tlsOf(config, context.files);
+  const jwt = settings.JWT_ISSUERS.length === 0 ? undefined : await import('../api/auth/jwt.ts');
   // Node writes what it compiled at the end of the process, and this one could not by then.
   flushCompileCache();
   if (context.identity !== undefined) dropPrivileges(context.identity);
@@ -135,7 +135,7 @@ export async function startApi(context: RoleContext): Promise<RunningRole> {
       builds: traceCreates(builds, context.tracing),
       tenants,
       events,
-      auth: authOf(config, dialer),
+      auth: authOf(config, dialer, jwt),
       health: { phase: () => phase, problems: (call) => readProblems(database, call), status },
       log,
       version: builderdVersion(),
@@ -232,9 +232,13 @@ async function makeFirstToken(
   );
 }
 
-function authOf({ settings }: Config, dialer: Dialer): AuthOptions {
+function authOf(
+  { settings }: Config,
+  dialer: Dialer,
+  jwt: typeof import('../api/auth/jwt.ts') | undefined,
+): AuthOptions {
   if (settings.AUTH_MODE === 'development') return { mode: 'development' };
-  if (settings.JWT_ISSUERS.length === 0) return { mode: 'tokens' };
+  if (jwt === undefined) return { mode: 'tokens' };
   const issuers = settings.JWT_ISSUERS.map((issuer) => ({
     issuer,
     audience: settings.JWT_AUDIENCE,
@@ -245,7 +249,7 @@ function authOf({ settings }: Config, dialer: Dialer): AuthOptions {
   }));
   return {
     mode: 'tokens',
-    verifyJwt: createJwtVerifier(issuers, { dialer, nowMs: () => performance.now() }),
+    verifyJwt: jwt.createJwtVerifier(issuers, { dialer, nowMs: () => performance.now() }),
   };
 }
 

@@ -14,7 +14,6 @@ import { readStoredBytes } from '../builds/metrics/database-gauges.ts';
 import type { Converter } from '../builds/worker/converter.ts';
 import { claimIdPool, RANGES_PER_POOL } from '../builds/worker/id-pool.ts';
 import { IdRanges } from '../builds/worker/id-ranges.ts';
-import { createInProcessConverter } from '../builds/worker/in-process-converter.ts';
 import { warmWorkerCache } from '../builds/worker/warm-cache.ts';
 import { createWorkerConverter } from '../builds/worker/worker-converter.ts';
 import { systemClock } from '../core/clock.ts';
@@ -210,6 +209,7 @@ async function openConverter(
     { setting: 'ENABLE_ISOLATION' },
     'Images are converted inside the executor: nothing isolates them',
   );
+  const { createInProcessConverter } = await import('../builds/worker/in-process-converter.ts');
   return createInProcessConverter({ ...common, addon: loadAddon(), clock: systemClock });
 }
 

@@ -77,7 +77,6 @@ export function createProgram(io: Io, outcome: Outcome = { exitCode: 0 }): Comma
   for (const command of commands) {
     program.addCommand(command.copyInheritedSettings(program).allowExcessArguments(false));
   }
-  program.addCommand(roleCommand(io, outcome).copyInheritedSettings(program), { hidden: true });
   for (const name of LATER_COMMANDS) {
     program.addCommand(laterCommand(name).copyInheritedSettings(program), { hidden: true });
   }
@@ -161,14 +160,6 @@ function serveCommand(io: Io): Command {
       const { runServe } = await import('./serve/serve-command.ts');
       await runServe(withRootConfig(options, command), io);
     });
-}
-
-/** What `serve` starts; useless by hand. */
-function roleCommand(io: Io, outcome: Outcome): Command {
-  return new Command('role').argument('<name>').action(async (name: string) => {
-    const { runRole } = await import('./serve/role-command.ts');
-    outcome.exitCode = await runRole(name, io);
-  });
 }
 
 function doctorCommand(io: Io, outcome: Outcome): Command {

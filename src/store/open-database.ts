@@ -1,7 +1,5 @@
 import type { Database, DatabaseConfig } from './database.ts';
 import type { OpenDatabaseOptions } from './open-options.ts';
-import { openPostgres } from './open-postgres.ts';
-import { openSqlite } from './open-sqlite.ts';
 
 /**
  * Opens and, unless told otherwise, migrates. Tries once: throws `database.unavailable` when it
@@ -12,7 +10,11 @@ export async function openDatabase(
   config: DatabaseConfig,
   options: OpenDatabaseOptions,
 ): Promise<Database> {
-  return config.type === 'sqlite'
-    ? await openSqlite(config.directory, options)
-    : await openPostgres(config.url, options);
+  // A process works on one of them, and keeps what it loads: only that one is loaded.
+  if (config.type === 'sqlite') {
+    const { openSqlite } = await import('./open-sqlite.ts');
+    return await openSqlite(config.directory, options);
+  }
+  const { openPostgres } = await import('./open-postgres.ts');
+  return await openPostgres(config.url, options);
 }

@@ -13,6 +13,7 @@ import { RecentErrors } from './recent-errors.ts';
 import { changedSettings, isOthersBusiness, RELOADABLE_EVERYWHERE } from './reloadable.ts';
 import { RoleLink } from './role-link.ts';
 import { type FromRole, isRole, type RoleName, type ToRole } from './role-protocol.ts';
+import { returnMemoryOnceStarted } from './return-memory.ts';
 import type { RoleContext, RunningRole } from './running-role.ts';
 import { servicePlaces } from './service-directories.ts';
 
@@ -92,6 +93,7 @@ async function runUntilStopped(
     const role = await startUnlessStopped(name, context);
     if (role === undefined) return;
     link.report({ kind: 'ready' });
+    using _memory = returnMemoryOnceStarted();
     const alive = setInterval(() => link.report({ kind: 'alive' }), ALIVE_MS);
     try {
       await Promise.race([
