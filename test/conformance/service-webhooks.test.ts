@@ -3,17 +3,6 @@ import { createHmac } from 'node:crypto';
 import { test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { sql } from 'kysely';
-import {
-  type DeliveryOutcome,
-  startWebhookDelivery,
-  type WebhookDeliveryOptions,
-} from '../../src/builds/service/events/webhook-delivery.ts';
-import type { TenantRef } from '../../src/builds/service/caller.ts';
-import type { WebhookView } from '../../src/builds/service/event-service.ts';
-import { systemClock } from '../../src/core/clock.ts';
-import { parseEgressAllow } from '../../src/egress/allow-list.ts';
-import { createDialer } from '../../src/egress/dialer.ts';
-import type { Database } from '../../src/store/database.ts';
 import { pruneEvents } from '../../src/store/events/prune-events.ts';
 import { appendEvent } from '../../src/store/events/append-event.ts';
 import {
@@ -21,66 +10,12 @@ import {
   type ClaimedDelivery,
   finishDelivery,
 } from '../../src/store/webhooks/delivery-rows.ts';
-import { queueDeliveries } from '../../src/store/webhooks/queue-deliveries.ts';
-import { callerOf, OPERATOR } from '../fixtures/callers.ts';
-import { forEachDatabase, silentLog } from '../fixtures/databases.ts';
+import { callerOf } from '../fixtures/callers.ts';
+import { forEachDatabase } from '../fixtures/databases.ts';
 import { failingDatabase } from '../fixtures/failing-database.ts';
-import { inTime, testServices, type TestServices } from '../fixtures/services.ts';
-import { testSecrets } from '../fixtures/test-secrets.ts';
+import { inTime, testServices } from '../fixtures/services.ts';
 import { startWebhookReceiver } from '../fixtures/webhook-receiver.ts';
-
-const QUICK = { maxAttempts: 4, firstMs: 20, longestMs: 100 };
-
-interface Sender extends AsyncDisposable {
-  readonly outcomes: DeliveryOutcome[];
-  wait(count: number): Promise<void>;
-}
-
-function startSender(
-  database: Database,
-  egressAllow: string,
-  options: Partial<WebhookDeliveryOptions> = {},
-): Sender {
-  const dialer = createDialer({ allow: parseEgressAllow(egressAllow) });
-  const outcomes: DeliveryOutcome[] = [];
-  const loop = startWebhookDelivery({
-    database,
-    secrets: testSecrets(),
-    dialer,
-    clock: systemClock,
-    log: silentLog,
-    version: '1',
-    retries: QUICK,
-    pollMs: 20,
-    ...options,
-    onAttempt: (outcome) => outcomes.push(outcome),
-  });
-  return {
-    outcomes,
-    async wait(count) {
-      const deadline = Date.now() + 20_000;
-      while (outcomes.length < count) {
-        assert.ok(Date.now() < deadline, `only ${outcomes.join()} of ${count} attempts`);
-        await sleep(10);
-      }
-    },
-    async [Symbol.asyncDispose]() {
-      await loop[Symbol.asyncDispose]();
-      await dialer[Symbol.asyncDispose]();
-    },
-  };
-}
-
-async function append(services: TestServices, tenant: TenantRef, nth: number): Promise<void> {
-  const data = { nth, text: 'ä"' };
-  const event = { tenantId: tenant.id, type: 'build.completed', data } as const;
-  await services.database.transaction((tx) => appendEvent(tx, event), inTime());
-  services.database.ring('events');
-}
-
-async function hookOf(services: TestServices, tenant: TenantRef): Promise<WebhookView | undefined> {
-  return (await services.events.listWebhooks(tenant, inTime()))[0];
-}
+import { appendEventTo, hookOf, startSender } from '../fixtures/webhook-sender.ts';
 
 const WANTED = ['build.completed', 'build.failed'] as const;
 
@@ -100,7 +35,7 @@ forEachDatabase((name, openTestDatabase) => {
       (tx) => appendEvent(tx, { tenantId: acme.id, type: 'build.state', data: {} }),
       inTime(),
     );
-    await append(services, acme, 1);
+    await appendEventTo(services, acme, 1);
     await using sender = startSender(opened.database, receiver.host);
     await sender.wait(1);
     const [request, ...others] = receiver.received;
@@ -138,7 +73,7 @@ forEachDatabase((name, openTestDatabase) => {
     const acme = await services.tenant('acme');
     const wish = { url: receiver.url, events: WANTED };
     await services.events.createWebhook(callerOf('acme'), acme, wish, inTime());
-    await append(services, acme, 1);
+    await appendEventTo(services, acme, 1);
     await using sender = startSender(opened.database, receiver.host);
     await sender.wait(3);
     assert.deepEqual(sender.outcomes, ['retried', 'retried', 'delivered']);
@@ -154,7 +89,7 @@ forEachDatabase((name, openTestDatabase) => {
     const acme = await services.tenant('acme');
     const wish = { url: receiver.url, events: WANTED };
     await services.events.createWebhook(callerOf('acme'), acme, wish, inTime());
-    await append(services, acme, 1);
+    await appendEventTo(services, acme, 1);
     await using sender = startSender(opened.database, receiver.host);
     await sender.wait(4);
     assert.deepEqual(sender.outcomes, ['retried', 'retried', 'retried', 'disabled']);
@@ -169,7 +104,7 @@ forEachDatabase((name, openTestDatabase) => {
     });
     assert.equal(last?.action, 'webhook.disable');
     // Nothing is queued for it any more.
-    await append(services, acme, 2);
+    await appendEventTo(services, acme, 2);
     const waiting = await opened.database.k
       .selectFrom('webhook_deliveries')
       .select('id')
@@ -185,7 +120,7 @@ forEachDatabase((name, openTestDatabase) => {
     const acme = await services.tenant('acme');
     const wish = { url: receiver.url, events: WANTED };
     await services.events.createWebhook(callerOf('acme'), acme, wish, inTime());
-    await append(services, acme, 1);
+    await appendEventTo(services, acme, 1);
     await using sender = startSender(opened.database, receiver.host);
     await sender.wait(1);
     assert.deepEqual(sender.outcomes, ['disabled']);
@@ -215,7 +150,7 @@ forEachDatabase((name, openTestDatabase) => {
       const tenant = await services.tenant(tenantName);
       const wish = { url, events: WANTED };
       await services.events.createWebhook(callerOf(tenantName), tenant, wish, inTime());
-      await append(services, tenant, 1);
+      await appendEventTo(services, tenant, 1);
     }
     await using sender = startSender(opened.database, allowed, {
       retries: { maxAttempts: 1, firstMs: 1, longestMs: 1 },
@@ -242,7 +177,7 @@ forEachDatabase((name, openTestDatabase) => {
     }
     await using one = startSender(opened.database, receiver.host);
     await using two = startSender(second, receiver.host);
-    for (let nth = 0; nth < 10; nth += 1) await append(services, acme, nth);
+    for (let nth = 0; nth < 10; nth += 1) await appendEventTo(services, acme, nth);
     await receiver.wait(40);
     const deadline = Date.now() + 20_000;
     while (one.outcomes.length + two.outcomes.length < 40 && Date.now() < deadline) await sleep(10);
@@ -262,7 +197,7 @@ forEachDatabase((name, openTestDatabase) => {
     const acme = await services.tenant('acme');
     const wish = { url: receiver.url, events: WANTED };
     await services.events.createWebhook(callerOf('acme'), acme, wish, inTime());
-    await append(services, acme, 1);
+    await appendEventTo(services, acme, 1);
     await using first = startSender(opened.database, receiver.host);
     await receiver.wait(1);
     await sql`update webhook_deliveries set next_at = 1`.execute(opened.database.k);
@@ -281,7 +216,7 @@ forEachDatabase((name, openTestDatabase) => {
     const acme = await services.tenant('acme');
     const wish = { url: 'https://example.com/', events: WANTED };
     await services.events.createWebhook(callerOf('acme'), acme, wish, inTime());
-    await append(services, acme, 1);
+    await appendEventTo(services, acme, 1);
     const claim = () =>
       claimDeliveries(database, { limit: 5, perTenant: 5, busy: new Map(), ...inTime() });
     const [old, ...others] = await claim();
@@ -307,7 +242,7 @@ forEachDatabase((name, openTestDatabase) => {
     const acme = await services.tenant('acme');
     const wish = { url: receiver.url, events: WANTED };
     await services.events.createWebhook(callerOf('acme'), acme, wish, inTime());
-    await append(services, acme, 1);
+    await appendEventTo(services, acme, 1);
     {
       await using first = startSender(opened.database, receiver.host);
       await receiver.wait(1);
@@ -325,7 +260,7 @@ forEachDatabase((name, openTestDatabase) => {
     const acme = await services.tenant('acme');
     const wish = { url: 'https://example.com/', events: WANTED };
     await services.events.createWebhook(callerOf('acme'), acme, wish, inTime());
-    await append(services, acme, 1);
+    await appendEventTo(services, acme, 1);
     const pruned = await pruneEvents(database, { olderThanMs: -60_000 });
     assert.deepEqual(pruned, { events: 1, deliveries: 0, violations: 0 });
     await using sender = startSender(database, '');
@@ -343,162 +278,12 @@ forEachDatabase((name, openTestDatabase) => {
     const acme = await services.tenant('acme');
     const wish = { url: receiver.url, events: WANTED };
     await services.events.createWebhook(callerOf('acme'), acme, wish, inTime());
-    await append(services, acme, 1);
+    await appendEventTo(services, acme, 1);
     let refused = 0;
     const failing = failingDatabase(opened.database, () => (refused += 1) <= 1);
     await using sender = startSender(failing, receiver.host);
     await sender.wait(1);
     assert.deepEqual(sender.outcomes, ['delivered']);
-  });
-
-  test(`${name}: slow receivers of one tenant leave places for those of others`, async () => {
-    await using opened = await openTestDatabase();
-    await using slow = await startWebhookReceiver(() => undefined);
-    await using quick = await startWebhookReceiver();
-    const services = testServices(opened.database, { egressAllow: '127.0.0.1/32' });
-    const [acme, other] = [await services.tenant('acme'), await services.tenant('other')];
-    const hook = (tenant: TenantRef, url: string) =>
-      services.events.createWebhook(
-        callerOf(tenant.name),
-        tenant,
-        { url, events: WANTED },
-        inTime(),
-      );
-    for (let nth = 0; nth < 6; nth += 1) await hook(acme, `${slow.url}/${nth}`);
-    await append(services, acme, 1);
-    await using sender = startSender(opened.database, '127.0.0.1/32', {
-      concurrency: 4,
-      perTenant: 2,
-      timeoutMs: 600_000,
-    });
-    await slow.wait(2);
-    await hook(other, quick.url);
-    for (let nth = 0; nth < 5; nth += 1) await append(services, other, nth);
-    await sender.wait(5);
-    assert.deepEqual([quick.received.length, slow.received.length], [5, 2]);
-  });
-
-  test(`${name}: places go to one webhook of each tenant first`, async () => {
-    await using opened = await openTestDatabase();
-    const services = testServices(opened.database);
-    const [acme, other] = [await services.tenant('acme'), await services.tenant('other')];
-    const url = 'https://example.com/';
-    for (const tenant of [acme, acme, acme, acme, other, other]) {
-      const wish = { url, events: WANTED };
-      await services.events.createWebhook(callerOf(tenant.name), tenant, wish, inTime());
-    }
-    for (const tenant of [acme, other]) await append(services, tenant, 1);
-    const claim = (limit: number, busy: ReadonlyMap<string, TenantRef['id']>) =>
-      claimDeliveries(opened.database, { limit, perTenant: 3, busy, ...inTime() });
-    const first = await claim(2, new Map());
-    assert.deepEqual(new Set(first.map(({ tenant }) => tenant)), new Set(['acme', 'other']));
-    const busy = new Map(first.map(({ webhook, tenantId }) => [webhook.id, tenantId]));
-    const second = await claim(10, busy);
-    assert.deepEqual(second.map(({ tenant }) => tenant).sort(), ['acme', 'acme', 'other']);
-    for (const { webhook, tenantId } of second) busy.set(webhook.id, tenantId);
-    assert.deepEqual(await claim(10, busy), []);
-    busy.delete(first.find(({ tenant }) => tenant === 'acme')?.webhook.id ?? '');
-    assert.deepEqual(
-      (await claim(10, busy)).map(({ tenant }) => tenant),
-      ['acme'],
-    );
-  });
-
-  test(`${name}: what waits for a webhook is bounded: the oldest go, counted, but not one in flight`, async () => {
-    await using opened = await openTestDatabase();
-    const { database } = opened;
-    const services = testServices(database);
-    const acme = await services.tenant('acme');
-    const wish = { url: 'https://example.com/', events: WANTED };
-    await services.events.createWebhook(callerOf('acme'), acme, wish, inTime());
-    const queue = (seq: number) =>
-      database.transaction(
-        (tx) =>
-          queueDeliveries(
-            tx,
-            { tenantId: acme.id, type: 'build.completed', seq },
-            { mostPending: 3 },
-          ),
-        inTime(),
-      );
-    for (let seq = 1; seq <= 3; seq += 1) await queue(seq);
-    const [claimed] = await claimDeliveries(database, {
-      limit: 1,
-      perTenant: 1,
-      busy: new Map(),
-      ...inTime(),
-    });
-    assert.ok(claimed !== undefined);
-    for (let seq = 4; seq <= 6; seq += 1) await queue(seq);
-    const rows = await database.k
-      .selectFrom('webhook_deliveries')
-      .select(['event_seq', 'last_error'])
-      .orderBy('event_seq')
-      .execute();
-    const dropped = 'given up: 3 newer ones wait';
-    assert.deepEqual(
-      rows.map((row) => row.last_error),
-      [null, dropped, dropped, dropped, null, null],
-    );
-    const hook = await hookOf(services, acme);
-    assert.deepEqual([hook?.pendingDeliveries, hook?.droppedDeliveries], [3, 3]);
-    const end = database.transaction(
-      (tx) => finishDelivery(tx, claimed, { delivered: true }),
-      inTime(),
-    );
-    assert.equal(await end, true);
-  });
-
-  test(`${name}: a webhook that was disabled is enabled again, by a writer, with an audit entry`, async () => {
-    await using opened = await openTestDatabase();
-    let status = 410;
-    await using receiver = await startWebhookReceiver((response) =>
-      response.writeHead(status).end(),
-    );
-    const services = testServices(opened.database, { egressAllow: receiver.host });
-    const acme = await services.tenant('acme');
-    const other = await services.tenant('other');
-    const wish = { url: receiver.url, events: WANTED };
-    const { webhook } = await services.events.createWebhook(callerOf('acme'), acme, wish, inTime());
-    await append(services, acme, 1);
-    await using sender = startSender(opened.database, receiver.host);
-    await sender.wait(1);
-    const { events, tenants } = services;
-    const enable = (caller = callerOf('acme'), tenant = acme, id = webhook.id) =>
-      events.enableWebhook(caller, tenant, id, inTime());
-    await assert.rejects(enable(callerOf('acme', 'reader')), { code: 'api.forbidden' });
-    await assert.rejects(enable(callerOf('acme'), other), { code: 'api.forbidden' });
-    await assert.rejects(enable(callerOf('other'), other), { code: 'api.not_found' });
-    await assert.rejects(enable(callerOf('acme'), acme, 'no-uuid'), { code: 'api.not_found' });
-    // What happens meanwhile is not sent later.
-    await append(services, acme, 2);
-    status = 204;
-    const enabled = await enable();
-    assert.deepEqual([enabled.active, enabled.disabledReason], [true, undefined]);
-    assert.equal((await enable()).active, true);
-    await append(services, acme, 3);
-    await sender.wait(2);
-    assert.deepEqual(sender.outcomes, ['disabled', 'delivered']);
-    const audited = await tenants.audit(OPERATOR, { limit: 20, tenant: acme, ...inTime() });
-    const entries = audited.filter(({ action }) => action === 'webhook.enable');
-    assert.deepEqual(
-      entries.map(({ target, actor, oldValue, newValue, requestId }) => ({
-        target,
-        actor,
-        oldValue,
-        newValue,
-        requestId,
-      })),
-      [
-        {
-          target: webhook.id,
-          actor: 'test:acme/tenant',
-          oldValue: { active: false, disabledReason: 'it answered 410' },
-          newValue: { active: true },
-          requestId: 'request-1',
-        },
-      ],
-    );
   });
 
   test(`${name}: a deleted webhook gets nothing, and its deliveries go with it`, async () => {
@@ -507,7 +292,7 @@ forEachDatabase((name, openTestDatabase) => {
     const acme = await services.tenant('acme');
     const wish = { url: 'https://example.com/', events: WANTED };
     const { webhook } = await services.events.createWebhook(callerOf('acme'), acme, wish, inTime());
-    await append(services, acme, 1);
+    await appendEventTo(services, acme, 1);
     await services.events.deleteWebhook(callerOf('acme'), acme, webhook.id, inTime());
     const rows = await opened.database.k.selectFrom('webhook_deliveries').selectAll().execute();
     assert.deepEqual(rows, []);
