@@ -109,6 +109,32 @@ test('a worker converts images of known traps as this process does', {
   }
 });
 
+test('a worker leaves out what the request names, as this process does', {
+  skip: needsRoot,
+}, async () => {
+  await using layer = await layerOf(
+    Buffer.concat([
+      PASSWD,
+      rawFile(BIG, { name: 'srv/big' }),
+      rawFile('small', { name: 'srv/small' }),
+      rawEnd(),
+    ]),
+  );
+  const filter = {
+    exclude: ['srv', 'tmp/nothing'],
+    preserve: ['srv/small'],
+    removeDocs: true,
+    removeCache: true,
+  };
+  await sameInBoth([layer], { formats: ['ext4', 'tar'], filter, guestFiles: true });
+  await using fixture = await convertJob([layer], { formats: ['tar'], filter });
+  const { fidelityText, metadataText } = await converterIn().convert(fixture.job, callOf());
+  const tar = await fixture.read('tar');
+  assert.ok(tar.includes('srv/small') && !tar.includes('srv/big') && tar.length < 100_000);
+  assert.match(fidelityText, /Nothing in the image matches \\"tmp\/nothing\\"/);
+  assert.match(metadataText, /"preserve": \[\s+"srv\/small"/);
+});
+
 test('a worker reads a layer twice from one descriptor', { skip: needsRoot }, async () => {
   // The upper layer hides the file, but the lower one has a second name for it.
   await using lower = await layerOf(

@@ -3,6 +3,7 @@ import { test } from 'node:test';
 import type { ByteString } from '../../src/core/bytes.ts';
 import { MatchBudget } from '../../src/rootfs/filter/match-budget.ts';
 import { TreeFilter } from '../../src/rootfs/filter/tree-filter.ts';
+import { startTestApi } from '../fixtures/api.ts';
 
 /** G20: patterns that make matchers by backtracking or by regular expressions run for ever. */
 function filterOf(exclude: readonly string[], budget?: MatchBudget): TreeFilter {
@@ -74,4 +75,39 @@ test('G20: paths that leave the root, absolute ones and control characters are r
   for (const text of ['../../etc/passwd', 'a/../../b', '/etc/passwd', 'a\0b', 'a\x1b[2J', '.']) {
     assert.throws(() => filterOf([text]), { code: 'usage.invalid' }, JSON.stringify(text));
   }
+});
+
+test('the API answers patterns that cannot be with a typed fault, and keeps nothing of them', async () => {
+  await using api = await startTestApi();
+  const { token } = await api.tenant('acme');
+  for (const target of [
+    { exclude: ['../../etc/passwd'] },
+    { preserve: ['/etc/passwd'] },
+    { exclude: ['a\0b'] },
+    { exclude: ['(a+)+$\n'] },
+    { exclude: ['['.repeat(1000)] },
+    { exclude: [`${'**/'.repeat(1000)}x`] },
+    { exclude: Array.from({ length: 257 }, () => 'a') },
+    { exclude: Array.from({ length: 64 }, (_each, index) => `${index}`.padEnd(1000, 'a')) },
+    { exclude: 'a' },
+    { exclude: [1] },
+  ]) {
+    const json = { source: { image: { reference: 'debian' } }, target };
+    const answer = await api.fetch('/v1/builds', { method: 'POST', token, json });
+    const text = await answer.text();
+    assert.equal(answer.status, 400, text);
+    assert.match(text, /"code":"api\.invalid"/);
+    assert.ok(text.length < 2000, `${text.length} characters`);
+  }
+  // What a regular expression would take for one is a plain name here.
+  const json = {
+    source: { image: { reference: 'debian' } },
+    target: { exclude: ['(a+)+$', '^.{1,99999}$'] },
+  };
+  const taken = await api.fetch('/v1/builds', { method: 'POST', token, json });
+  assert.equal(taken.status, 202, await taken.text());
+  const { total } = JSON.parse(await (await api.fetch('/v1/builds', { token })).text()) as {
+    readonly total: number;
+  };
+  assert.equal(total, 1);
 });
