@@ -147,6 +147,24 @@ const FRAME = {
   final: false,
 };
 
+test('completion scripts list every command and every option of it', async () => {
+  const program = createCtlProgram({
+    host: fakeHost({ stdout: '', stderr: '' }),
+    outcome: { exitCode: 0 },
+  });
+  for (const shell of ['bash', 'zsh', 'fish']) {
+    const script = (await run(['completion', shell])).stdout;
+    const words = new Set(script.match(/[a-z][a-z-]*/g));
+    for (const command of program.commands.flatMap(leaves)) {
+      const path = [command.parent?.name(), command.name()].filter((name) => name !== 'builderctl');
+      for (const name of path) assert.ok(words.has(name ?? ''), `${shell}: ${path.join(' ')}`);
+      for (const { long } of command.options) {
+        assert.ok(words.has(long?.slice(2) ?? ''), `${shell}: ${path.join(' ')} ${long}`);
+      }
+    }
+  }
+});
+
 test('paintBuild() shows what is done, how far it is, and why it waits', () => {
   assert.deepEqual(
     paintBuild(RUNNING, FRAME),

@@ -1,6 +1,6 @@
 import { type Command, Option } from 'commander';
 import { EVENT_TYPES } from '../../../core/event-types.ts';
-import { newWebhook, webhookList } from '../client/answers.ts';
+import { newWebhook, webhook as webhookAnswer, webhookList } from '../client/answers.ts';
 import { group, type Grammar, oneOrMore, serverCommand, withServer } from '../command-kit.ts';
 import { giveSecret, type SecretTarget, withSecretOptions } from '../contexts/secret-output.ts';
 import { table } from '../view/table.ts';
@@ -15,6 +15,7 @@ export function webhooksGroup(grammar: Grammar): Command {
   return group('webhooks', 'have events delivered to a URL', [
     listCommand(grammar),
     createCommand(grammar),
+    enableCommand(grammar),
     deleteCommand(grammar),
   ]);
 }
@@ -73,6 +74,30 @@ Examples:
           });
           return { secret, document: { webhook }, text: told`Webhook ${webhook.id} is made\n` };
         });
+      }),
+    );
+}
+
+function enableCommand(grammar: Grammar): Command {
+  return serverCommand('enable', 'deliver again to a webhook that was turned off')
+    .argument('<id>', 'id of the webhook')
+    .addHelpText(
+      'after',
+      '\nWhat happened while it was off is not delivered; `builderctl events` shows it.\n',
+    )
+    .action(
+      withServer(grammar, async (session, _options, [id = '']) => {
+        const { client, signal } = session;
+        const enabled = await client.ask(
+          `/v1/webhooks/${encodeURIComponent(id)}/enable`,
+          webhookAnswer,
+          // A repeat changes nothing.
+          { method: 'POST', repeatable: true, doing: 'enable the webhook', signal },
+        );
+        session.show(
+          enabled,
+          () => told`Webhook ${enabled.id} is ${enabled.active ? 'active' : 'off'}\n`,
+        );
       }),
     );
 }
