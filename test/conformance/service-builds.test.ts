@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { isBuilderdError } from '../../src/core/errors.ts';
-import { newBuildId, parseTenantName } from '../../src/core/ids.ts';
+import { type BuildId, newBuildId, parseTenantName } from '../../src/core/ids.ts';
 import { CALLER, call, IMAGE, serviceOn } from '../fixtures/build-service.ts';
 import { forEachDatabase } from '../fixtures/databases.ts';
 
@@ -75,6 +75,67 @@ forEachDatabase((_name, openTestDatabase) => {
     assert.equal(even.nextCursor, undefined);
     const none = await service.list(tenant, { limit: 10, states: ['failed', 'completed'] }, call());
     assert.deepEqual(none, { builds: [], total: 0 });
+  });
+
+  test('list() reads no image and no large configuration', async () => {
+    await using opened = await openTestDatabase();
+    const { database } = opened;
+    await using harness = serviceOn(database);
+    const { service } = harness;
+    const tenant = await harness.tenant('acme');
+    const made = async (wireConfig: string): Promise<BuildId> =>
+      (await service.create(CALLER, tenant, IMAGE, { ...call(), wireConfig })).build.id;
+    const small = await made('{"buildName":"small"}');
+    const large = await made(JSON.stringify({ buildName: 'x'.repeat(60_000) }));
+    await database.k
+      .updateTable('builds')
+      .set({ image: 'what no reader of images understands' })
+      .execute();
+    await assert.rejects(service.get(tenant, small, call()), { code: 'internal' });
+    const { builds } = await service.list(tenant, { limit: 10 }, call());
+    assert.deepEqual(
+      builds.map(({ id, image, wireConfig }) => [id, image, wireConfig]),
+      [
+        [large, undefined, undefined],
+        [small, undefined, '{"buildName":"small"}'],
+      ],
+    );
+    const { recentBuilds } = await service.stats(tenant, {}, call());
+    assert.deepEqual(
+      recentBuilds.map(({ id }) => id),
+      [large, small],
+    );
+  });
+
+  test('list() ends a page of long texts early, and goes on where it ended', async () => {
+    await using opened = await openTestDatabase();
+    await using harness = serviceOn(opened.database);
+    const { service } = harness;
+    const tenant = await harness.tenant('acme');
+    const labels = Object.fromEntries(
+      Array.from({ length: 64 }, (_, n) => [`label-${n}`, 'é'.repeat(1024)]),
+    );
+    const ids: string[] = [];
+    for (let n = 0; n < 20; n += 1) {
+      ids.push((await service.create(CALLER, tenant, { ...IMAGE, labels }, call())).build.id);
+    }
+    const seen: string[] = [];
+    let pages = 0;
+    let cursor: string | undefined;
+    do {
+      const page = await service.list(
+        tenant,
+        { limit: 500, ...(cursor === undefined ? {} : { cursor }) },
+        call(),
+      );
+      const bytes = Buffer.byteLength(JSON.stringify(page.builds));
+      assert.ok(bytes < 1.1 * 1024 ** 2, `a page of ${bytes} bytes`);
+      seen.push(...page.builds.map(({ id }) => id));
+      cursor = page.nextCursor;
+      pages += 1;
+    } while (cursor !== undefined);
+    assert.deepEqual(seen, ids.toReversed());
+    assert.ok(pages > 4, `${pages} pages`);
   });
 
   test('cancel() ends a build that waits, asks the executor of one that runs, and may be repeated', async () => {

@@ -155,6 +155,33 @@ test('G12: free fields of a BuildConfig are bounded like those of REST, in JSON 
   assert.match(await send('json', JSON.stringify({ config: tooMuch })), /resource_exhausted/);
 });
 
+test('a page of ListBuilds ends at 1 MiB as well as at its size, and the next goes on', async () => {
+  await using api = await start();
+  const { token } = await api.tenant('acme');
+  const labels = Object.fromEntries(
+    Array.from({ length: 64 }, (_, n) => [`label-${n}`, 'x'.repeat(1024)]),
+  );
+  const spec = { source: { image: { reference: 'debian:12' } }, labels };
+  const ids: string[] = [];
+  for (let n = 0; n < 20; n += 1) ids.push(await api.build(token, spec));
+  const seen: string[] = [];
+  let pageToken = '';
+  do {
+    const answer = await api.fetch(`${SERVICE}/ListBuilds`, {
+      method: 'POST',
+      token,
+      json: { pageSize: 500, pageToken },
+    });
+    assert.equal(answer.status, 200);
+    const text = await answer.text();
+    assert.ok(text.length < 1.1 * 1024 ** 2, `a page of ${text.length} bytes`);
+    const page = JSON.parse(text) as { builds: { buildId: string }[]; nextPageToken?: string };
+    seen.push(...page.builds.map(({ buildId }) => buildId));
+    pageToken = page.nextPageToken ?? '';
+  } while (pageToken !== '');
+  assert.deepEqual(seen, ids.toReversed());
+});
+
 test('faults while an answer is put into bytes are logged under the id of the request', async () => {
   const unsendable = (service: BuildService): BuildService => ({
     ...service,

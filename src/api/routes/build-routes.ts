@@ -70,6 +70,8 @@ export function addBuildRoutes(app: ApiApp, { builds }: ApiContext): void {
       schema: {
         operationId: 'listBuilds',
         summary: 'Lists builds, newest first.',
+        description:
+          'Without `image`, which a build of its own has. A page of over 1 MiB ends early: go on while there is a nextCursor.',
         tags,
         querystring: Type.Object(
           {

@@ -28,7 +28,7 @@ const WRITES = new Set(['CreateBuild', 'CancelBuild', 'DeleteBuild']);
 /** The service under its first and its later name; the messages are equal on the wire. */
 const NAMES = [BuilderService.typeName, 'deploy.builderd.v1.BuilderService'];
 
-/** A page of 500 builds with their configurations. */
+/** One build with all that its image says, and the first lines of its log; pages of a list are smaller. */
 const MAX_ANSWER_BYTES = 64 * 1024 * 1024;
 /** The longest deadline that a client may ask for; a followed log ends with its build. */
 const MAX_DEADLINE_MS = 24 * 60 * 60_000;

@@ -13,7 +13,7 @@ export interface ListBuilds {
   readonly states?: readonly BuildState[];
   /** Equal to all of these. */
   readonly labels?: Readonly<Record<string, string>>;
-  /** 1 to 500. */
+  /** 1 to 500; a page is shorter where its builds have long texts. */
   readonly limit: number;
   /** From an earlier answer; `api.invalid` when forged or of another tenant. */
   readonly cursor?: string;
@@ -64,6 +64,7 @@ export interface BuildService {
     },
   ): Promise<{ readonly build: BuildView; readonly created: boolean }>;
   get(tenant: TenantRef, id: BuildId, call: Call): Promise<BuildView>;
+  /** Builds of a list have no `image`, and no `wireConfig` that is long: `get` has them. */
   list(tenant: TenantRef, query: ListBuilds, call: Call): Promise<BuildPage>;
   /** Idempotent; answers the state after the request was noted. */
   cancel(caller: Caller, tenant: TenantRef, id: BuildId, call: Call): Promise<BuildView>;

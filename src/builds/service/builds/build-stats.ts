@@ -18,7 +18,7 @@ export async function buildStats(
 ): Promise<BuildStats> {
   throwIfAborted(signal, 'sum up builds');
   const totals = await totalBuilds(db, tenant.id, period);
-  const recent = await listBuilds(db, tenant.id, ALL, { limit: RECENT, period });
+  const { builds: recent } = await listBuilds(db, tenant.id, ALL, { limit: RECENT, period });
   return {
     totalBuilds: totals.total,
     successfulBuilds: totals.completed,

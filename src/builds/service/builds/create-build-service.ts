@@ -47,14 +47,11 @@ export function createBuildService(options: BuildServiceOptions): BuildService &
       const scope = { tenantId: tenant.id, filter };
       const { cursor, limit } = query;
       const before = cursor === undefined ? undefined : openCursor(cursorKey, scope, cursor);
-      // One more than asked for tells whether there is a next page.
-      const found = await listBuilds(database, tenant.id, filter, { before, limit: limit + 1 });
-      const page = found.slice(0, limit);
-      const builds = await viewBuilds(database, tenant, page);
+      const page = await listBuilds(database, tenant.id, filter, { before, limit });
+      const builds = await viewBuilds(database, tenant, page.builds);
       const total = await countBuilds(database, tenant.id, filter);
-      const last = found.length > limit ? page.at(-1) : undefined;
-      if (last === undefined) return { builds, total };
-      return { builds, total, nextCursor: signCursor(cursorKey, scope, last.id) };
+      if (page.last === undefined) return { builds, total };
+      return { builds, total, nextCursor: signCursor(cursorKey, scope, page.last) };
     },
 
     async cancel(caller, tenant, id, { signal }) {
