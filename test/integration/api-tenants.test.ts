@@ -1,6 +1,8 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { disableWebhook } from '../../src/store/webhooks/webhook-rows.ts';
 import { startTestApi } from '../fixtures/api.ts';
+import { inTime } from '../fixtures/services.ts';
 
 interface Quotas {
   readonly maxDailyBuilds: number;
@@ -82,6 +84,76 @@ test('tokens: made once, listed without secret, refused within seconds of their 
   assert.equal(revoked.status, 204);
   now += 5000;
   assert.equal((await api.fetch('/v1/builds', { token: body.secret })).status, 401);
+});
+
+test('tokens are listed by pages, tell who made them, and take along what they made', async () => {
+  await using api = await startTestApi({ limits: { tokenCacheMs: 0 } });
+  await api.tenant('acme');
+  const make = async (token: string, role: string, name: string, headers = {}) => {
+    const json = { role, name };
+    const answer = await api.fetch('/v1/tokens', { method: 'POST', token, headers, json });
+    assert.equal(answer.status, 201);
+    return (await answer.json()) as { secret: string; token: { id: string; createdBy: string } };
+  };
+  const staff = await make(api.operator, 'operator', 'staff');
+  const ci = await make(staff.secret, 'tenant', 'ci', { 'x-tenant-id': 'acme' });
+  assert.equal(ci.token.createdBy, `token:${staff.token.id}`);
+  const job = await make(ci.secret, 'reader', 'job');
+
+  const names: string[] = [];
+  for (let cursor = ''; ; ) {
+    const page = await api.fetch(`/v1/tokens?limit=2${cursor}`, { token: ci.secret });
+    const body = (await page.json()) as { tokens: { name: string }[]; nextCursor?: string };
+    names.push(...body.tokens.map(({ name }) => name));
+    if (body.nextCursor === undefined) break;
+    cursor = `&cursor=${encodeURIComponent(body.nextCursor)}`;
+  }
+  assert.deepEqual(names, ['job', 'ci', 'tests']);
+  for (const query of ['limit=0', 'limit=501', 'cursor=x', 'page=2']) {
+    assert.equal((await api.fetch(`/v1/tokens?${query}`, { token: ci.secret })).status, 400, query);
+  }
+
+  const alive = async () => {
+    const tries = [staff, ci, job].map(({ secret }) =>
+      api.fetch('/v1/usage', { token: secret, headers: { 'x-tenant-id': 'acme' } }),
+    );
+    return (await Promise.all(tries)).map(({ status }) => status);
+  };
+  const revoke = async (query: string) => {
+    const path = `/v1/tokens/${staff.token.id}${query}`;
+    return (await api.fetch(path, { method: 'DELETE', token: api.operator })).status;
+  };
+  assert.equal(await revoke('?cascade=maybe'), 400);
+  assert.equal(await revoke(''), 204);
+  assert.deepEqual(await alive(), [401, 200, 200]);
+  assert.equal(await revoke('?cascade=true'), 204);
+  assert.deepEqual(await alive(), [401, 401, 401]);
+});
+
+test('a webhook that was disabled says why, and is enabled again', async () => {
+  await using api = await startTestApi();
+  const { token } = await api.tenant('acme');
+  const json = { url: 'https://hooks.example.com/x', events: ['build.completed'] };
+  const hook = await api.fetch('/v1/webhooks', { method: 'POST', token, json });
+  const { webhook } = (await hook.json()) as { webhook: { id: string } };
+  await api.services.database.transaction(
+    (tx) => disableWebhook(tx, webhook.id, 'it answered 410'),
+    inTime(),
+  );
+  const list = await (await api.fetch('/v1/webhooks', { token })).json();
+  const shown = (list as { webhooks: Record<string, unknown>[] }).webhooks[0];
+  assert.deepEqual(
+    ['active', 'disabledReason', 'pendingDeliveries', 'droppedDeliveries'].map(
+      (key) => shown?.[key],
+    ),
+    [false, 'it answered 410', 0, 0],
+  );
+  const enable = (id: string) => api.fetch(`/v1/webhooks/${id}/enable`, { method: 'POST', token });
+  const enabled = await enable(webhook.id);
+  assert.equal(enabled.status, 200);
+  const after = (await enabled.json()) as Record<string, unknown>;
+  assert.deepEqual([after['active'], 'disabledReason' in after], [true, false]);
+  assert.equal((await enable(crypto.randomUUID())).status, 404);
 });
 
 test('credentials can be written and listed, and no answer holds them', async () => {

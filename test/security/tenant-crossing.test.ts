@@ -41,6 +41,8 @@ const ATTEMPTS: { readonly [method: string]: Attempt } = {
   auditAll: ({ tenants }, caller) => tenants.audit(caller, { limit: 9, ...inTime() }),
   createWebhook: ({ events }, caller, victim) =>
     events.createWebhook(caller, victim, HOOK, inTime()),
+  enableWebhook: ({ events }, caller, victim, { webhook }) =>
+    events.enableWebhook(caller, victim, webhook, inTime()),
   deleteWebhook: ({ events }, caller, victim, { webhook }) =>
     events.deleteWebhook(caller, victim, webhook, inTime()),
 };
@@ -100,11 +102,16 @@ test("ids of another tenant's things are not there for the own tenant", async ()
     const thief = callerOf('thief');
     const own = await services.tenants.resolve(thief, undefined, inTime());
     const before = await rows();
-    for (const method of ['revokeToken', 'deleteCredential', 'deleteWebhook']) {
+    for (const method of ['revokeToken', 'deleteCredential', 'enableWebhook', 'deleteWebhook']) {
       const attempt = ATTEMPTS[method]?.(services, thief, own, ids);
       await assert.rejects(attempt ?? Promise.resolve(), { code: 'api.not_found' }, method);
     }
-    assert.deepEqual(await services.tenants.listTokens(thief, own, inTime()), []);
+    // A cursor is no key either: it names a token, and shows none.
+    for (const cursor of [undefined, `live.${ids.token.replace(/^./, 'f')}`]) {
+      const place = cursor === undefined ? {} : { cursor };
+      const listed = await services.tenants.listTokens(thief, own, { ...inTime(), ...place });
+      assert.deepEqual(listed, { tokens: [] });
+    }
     assert.deepEqual(await services.tenants.listCredentials(own, inTime()), []);
     assert.deepEqual(await services.events.listWebhooks(own, inTime()), []);
     assert.deepEqual(await services.tenants.list(thief, inTime()), [
