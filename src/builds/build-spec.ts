@@ -151,7 +151,8 @@ export const BuildSpecSchema = Type.Object(
         {
           maxMemoryBytes: Type.Optional(
             Type.Integer({
-              minimum: 64 * MIB,
+              // What a worker takes anyway: less would let builds crowd a host.
+              minimum: 256 * MIB,
               maximum: 2 ** 50,
               description: "Memory of this build, if that is less than the tenant's.",
             }),

@@ -124,7 +124,10 @@ export async function convertBuild(
 function filterNotices({ fidelity, unmatchedPatterns }: ConvertResult): string[] {
   const notices: string[] = [];
   const excluded = fidelity.notes.find(({ code }) => code === 'excluded');
-  if (excluded !== undefined) notices.push(`Left out ${excluded.count} entries of the image`);
+  if (excluded !== undefined) {
+    const entries = excluded.count === 1 ? 'entry' : 'entries';
+    notices.push(`Left out ${excluded.count} ${entries} of the image`);
+  }
   if (unmatchedPatterns.length > 0) {
     const shown = unmatchedPatterns.slice(0, SHOWN_PATTERNS).map((one) => shortened(one));
     const rest = unmatchedPatterns.length - shown.length;

@@ -143,7 +143,7 @@ suite('the fields of a BuildConfig that choose files and limits', () => {
     const [mostDisk, mostMemory] = [numberOf('maxDiskBytes'), numberOf('maxMemoryBytes')];
     for (const [limits, disk, heap] of [
       [{}, mostDisk, mostMemory],
-      [{ maxDiskBytes: 2 ** 21, maxMemoryBytes: 2 ** 27 }, 2 ** 21, 2 ** 27],
+      [{ maxDiskBytes: 2 ** 21, maxMemoryBytes: 2 ** 28 }, 2 ** 21, 2 ** 28],
       [{ maxDiskBytes: 2 ** 49, maxMemoryBytes: 2 ** 49 }, mostDisk, mostMemory],
     ] as const) {
       const { buildId } = await ended(running, client, { limits });
@@ -188,7 +188,7 @@ suite('the fields of a BuildConfig that choose files and limits', () => {
   test('a build from REST shows its filter and its limits in the messages', async () => {
     using client = grpcCaller(running.api.port, 'builder.v1');
     const target = { exclude: ['etc'], preserve: ['etc/motd'], removeDocs: true };
-    const limits = { maxMemoryBytes: 2 ** 27 };
+    const limits = { maxMemoryBytes: 2 ** 28 };
     const buildId = await running.api.build(running.token, {
       source: { image: { reference: REFERENCE } },
       target,
@@ -208,7 +208,7 @@ suite('the fields of a BuildConfig that choose files and limits', () => {
           },
         },
       },
-      limits: { maxMemoryBytes: String(2 ** 27) },
+      limits: { maxMemoryBytes: String(2 ** 28) },
     });
   });
 });

@@ -117,6 +117,45 @@ test('builderd build paints on a terminal and gives the cursor back', async () =
   assert.match(stdout, /✔ Convert[^]*Built /);
 });
 
+test('builderd build leaves out what its options name, and says so', async () => {
+  const out = inDir('filtered.tar');
+  const source = `oci:${inDir('good')}:v1`;
+  const filter = ['--exclude', 'etc', '--exclude', 'srv', '--preserve', 'etc/passwd'];
+  const { code, stderr } = await runCli([
+    'build',
+    source,
+    '-f',
+    'tar',
+    '-o',
+    out,
+    ...filter,
+    '--remove-docs',
+    ...socket,
+  ]);
+  assert.equal(code, 0, stderr);
+  assert.match(stderr, /Left out 1 entry of the image/);
+  assert.match(stderr, /Nothing in the image matches "srv"/);
+  const { stdout } = await run('tar', ['-tf', out]);
+  assert.deepEqual(
+    stdout
+      .split('\n')
+      .filter((name) => !name.endsWith('/'))
+      .sort(),
+    ['', 'bin/app', 'etc/passwd'],
+  );
+  const metadata = JSON.parse(await readFile(`${out}.metadata.json`, 'utf8'));
+  assert.deepEqual(metadata.filter, {
+    exclude: ['etc', 'srv'],
+    preserve: ['etc/passwd'],
+    removeDocs: true,
+    removeCache: false,
+  });
+
+  const bad = await runCli(['build', source, '-o', inDir('none'), '--exclude', '/etc', ...socket]);
+  assert.equal(bad.code, 2, bad.stderr);
+  assert.match(bad.stderr, /it starts with a slash/);
+});
+
 test('a user that the image does not know fails the build and leaves nothing', async () => {
   const out = inDir('nothing');
   const { code, stdout } = await runCli([

@@ -38,9 +38,9 @@ test('planAttempt() takes what leaves files out', () => {
 });
 
 test('planAttempt() takes limits below those of the tenant, and never others', () => {
-  const limits = { maxMemoryBytes: 64 * 2 ** 20, maxDiskBytes: 2 ** 50 };
+  const limits = { maxMemoryBytes: 256 * 2 ** 20, maxDiskBytes: 2 ** 50 };
   const plan = planAttempt({ ...image('a'), limits }, QUOTAS, DEFAULTS);
-  assert.deepEqual([plan.maxMemoryBytes, plan.maxDiskBytes], [64 * 2 ** 20, QUOTAS.maxDiskBytes]);
+  assert.deepEqual([plan.maxMemoryBytes, plan.maxDiskBytes], [256 * 2 ** 20, QUOTAS.maxDiskBytes]);
 });
 
 test('planAttempt() takes what the request says', () => {

@@ -71,13 +71,13 @@ for (const [what, parts, target] of TARGETS) {
 
 test('toBuildSpec() takes the limits of a single build', () => {
   const limits = {
-    maxMemoryBytes: 2n ** 27n,
+    maxMemoryBytes: 2n ** 28n,
     maxDiskBytes: 2n ** 30n,
     timeoutSeconds: 90,
     maxBuildTimeMinutes: 1,
   };
   const spec = specOf({ limits });
-  assert.deepEqual(spec.limits, { maxMemoryBytes: 2 ** 27, maxDiskBytes: 2 ** 30 });
+  assert.deepEqual(spec.limits, { maxMemoryBytes: 2 ** 28, maxDiskBytes: 2 ** 30 });
   assert.equal(spec.timeoutSeconds, 60);
   assert.equal(specOf({ limits: {} }).limits, undefined);
 });
@@ -109,6 +109,7 @@ const REFUSED: readonly (readonly [string, Parts, string])[] = [
   ['blocked_commands', { limits: { blockedCommands: ['a'] } }, 'not_supported'],
   ['sandbox_level', { limits: { sandboxLevel: 1 } }, 'not_supported'],
   ['max_memory_bytes below zero', { limits: { maxMemoryBytes: -1n } }, 'api.invalid'],
+  ['max_memory_bytes below 256 MiB', { limits: { maxMemoryBytes: 2n ** 27n } }, 'api.invalid'],
   ['max_disk_bytes below a MiB', { limits: { maxDiskBytes: 1n } }, 'api.invalid'],
   ['max_disk_bytes beyond numbers', { limits: { maxDiskBytes: 2n ** 63n - 1n } }, 'api.invalid'],
   ['an asset id with a slash', { suggestedAssetId: '../x' }, 'api.invalid'],
