@@ -1,11 +1,12 @@
 import { existsSync } from 'node:fs';
+import { statfs } from 'node:fs/promises';
 import { hostname, uptime } from 'node:os';
 import path from 'node:path';
 import { loadAddon } from '../../native/addon.ts';
 import type { AttemptImages } from '../builds/executor/attempt-images.ts';
 import { createContainerdImages } from '../builds/executor/containerd-images.ts';
 import { createExecutor, EXECUTOR_TIMES, type ExecutorTimes } from '../builds/executor/executor.ts';
-import { type HostState, readAvailableMemory } from '../builds/executor/host-room.ts';
+import { type HostState, readAvailableMemory, scarcest } from '../builds/executor/host-room.ts';
 import { forgetOld, KEEP, removeDeleted } from '../builds/executor/housekeeping.ts';
 import { createReconciler } from '../builds/executor/reconcile.ts';
 import { repeat } from '../builds/executor/repeat.ts';
@@ -24,7 +25,7 @@ import { createDialer } from '../egress/dialer.ts';
 import { DEFAULT_CONVERSION_LIMITS } from '../rootfs/layer/layer-source.ts';
 import { hostsConfig } from '../runtime/registry/hosts-config.ts';
 import { parsePlatform } from '../runtime/registry/platform.ts';
-import type { ArtifactStore } from '../store/artifacts/artifact-store.ts';
+import type { ArtifactStore, StoreSpace } from '../store/artifacts/artifact-store.ts';
 import { refuseLocalStoreWithSeveralHosts } from '../store/artifacts/refuse-shared-local-store.ts';
 import type { Database } from '../store/database.ts';
 import { claimExecutorIdentity } from '../store/executor-identity.ts';
@@ -257,7 +258,8 @@ async function readHost(
   { artifacts, database }: { readonly artifacts: ArtifactStore; readonly database: Database },
   call: { readonly signal: AbortSignal },
 ): Promise<HostState> {
-  const disk = await artifacts.space(call);
+  const { SCRATCH_DIR } = config.settings;
+  const disk = scarcest(await artifacts.space(call), await spaceOf(SCRATCH_DIR));
   const availableMemoryBytes = await readAvailableMemory();
   if (!config.given.has('STORAGE_MAX_SIZE_GB')) return { availableMemoryBytes, disk };
   const left = config.settings.STORAGE_MAX_SIZE_GB * GB - (await readStoredBytes(database));
@@ -265,6 +267,11 @@ async function readHost(
     availableMemoryBytes,
     disk: { ...disk, freeBytes: Math.max(0, Math.min(disk.freeBytes, left)) },
   };
+}
+
+async function spaceOf(directory: string): Promise<StoreSpace> {
+  const found = await statfs(directory);
+  return { freeBytes: found.bavail * found.bsize, totalBytes: found.blocks * found.bsize };
 }
 
 /** Retention and the end of deleted builds, again and again until the signal. */

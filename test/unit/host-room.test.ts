@@ -1,6 +1,11 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { parseAvailableMemory, roomOf } from '../../src/builds/executor/host-room.ts';
+import {
+  isFull,
+  parseAvailableMemory,
+  roomOf,
+  scarcest,
+} from '../../src/builds/executor/host-room.ts';
 
 const GIB = 1024 ** 3;
 const state = (memory: number, free: number, total: number) => ({
@@ -27,4 +32,13 @@ test('an idle host takes any one build, unless its own reserve is gone', () => {
 test('parseAvailableMemory() reads MemAvailable and takes its absence for nothing', () => {
   assert.equal(parseAvailableMemory('MemTotal:  10 kB\nMemAvailable:   2048 kB\n'), 2 * 1024 ** 2);
   assert.equal(parseAvailableMemory('MemTotal: 10 kB\n'), 0);
+});
+
+test('scarcest() is the disk that builds fill first, isFull() one with nothing beyond its reserve', () => {
+  const large = { freeBytes: 60 * GIB, totalBytes: 1000 * GIB };
+  const small = { freeBytes: 9 * GIB, totalBytes: 10 * GIB };
+  const spent = { freeBytes: 4 * GIB, totalBytes: 1000 * GIB };
+  assert.equal(scarcest(large, small), small);
+  assert.equal(scarcest(small, spent, large), spent);
+  assert.deepEqual([large, small, spent].map(isFull), [false, false, true]);
 });

@@ -1,4 +1,5 @@
 import type { Clock } from '../../core/clock.ts';
+import type { ErrorCode } from '../../core/error-catalogue.ts';
 import type { Failpoints } from '../../core/failpoint.ts';
 import type { Log } from '../../core/log.ts';
 import type { Tracing } from '../../core/tracing.ts';
@@ -25,8 +26,8 @@ export interface AttemptDeps {
   /** Never goes back, and counts the time that the host slept. */
   readonly monotonicMs: () => number;
   readonly failpoints: Failpoints;
-  /** How long a build waits after so many attempts that failed. */
-  readonly retryDelayMs?: (attempt: number) => number;
+  /** How long a build waits after so many attempts that failed, the last one with that fault. */
+  readonly retryDelayMs?: (attempt: number, code: ErrorCode) => number;
   readonly defaults: PlanDefaults;
   /** ENABLE_ENCRYPTION: for all tenants, whatever their tier says. */
   readonly encryptAll: boolean;

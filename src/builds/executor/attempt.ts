@@ -37,6 +37,7 @@ export class Attempt {
   readonly #control = new AbortController();
   readonly #deadlineMs: number;
   #stop: StopReason | undefined;
+  #metFullDisk = false;
   #holdsUntilMs: number;
 
   /**
@@ -73,6 +74,15 @@ export class Attempt {
   stop(reason: StopReason): void {
     if (this.#stop === undefined || reason === 'lost') this.#stop = reason;
     this.#control.abort(stopError(reason));
+  }
+
+  /** It ended because this host's disk was full: other builds would fare no better now. */
+  get metFullDisk(): boolean {
+    return this.#metFullDisk;
+  }
+
+  noteFullDisk(): void {
+    this.#metFullDisk = true;
   }
 
   /** A renewal that was asked for at `askedMs` succeeded. */

@@ -1,4 +1,5 @@
 import type { BuildState } from '../../core/build-state.ts';
+import type { ErrorCode } from '../../core/error-catalogue.ts';
 import { asBuilderdError, BuilderdError, isBuilderdError } from '../../core/errors.ts';
 import { detachedSignal } from '../../core/scope.ts';
 import { QUOTA_TYPES } from '../../core/quotas.ts';
@@ -24,6 +25,7 @@ type Ending = Exclude<AttemptOutcome, { kind: 'completed' | 'lost' }>;
 
 const FIRST_DELAY_MS = 2000;
 const MAX_DELAY_MS = 60_000;
+const MAX_FULL_DELAY_MS = 5 * 60_000;
 const LOG_LIMIT_MS = 10_000;
 
 /**
@@ -103,7 +105,7 @@ async function write(
     const isHandback = attempt.stopReason === 'handback';
     const retry = {
       error: ending.error,
-      delayMs: isHandback ? 0 : retryDelayMs(claim.attempt),
+      delayMs: isHandback ? 0 : retryDelayMs(claim.attempt, ending.error.code),
       counted: !isHandback,
     };
     const became = await persist<RetryOutcome>(database, attempt, {
@@ -154,8 +156,11 @@ export function violationOf({
 }
 
 /** Doubles with each attempt; up to half of it by chance, so that what failed together parts. */
-function backOffMs(attempt: number): number {
-  const full = Math.min(MAX_DELAY_MS, FIRST_DELAY_MS * 2 ** (attempt - 1));
+function backOffMs(attempt: number, code: ErrorCode): number {
+  // Room on a disk comes when builds end or somebody makes it: not within seconds.
+  const first = code === 'storage.full' ? MAX_DELAY_MS : FIRST_DELAY_MS;
+  const most = code === 'storage.full' ? MAX_FULL_DELAY_MS : MAX_DELAY_MS;
+  const full = Math.min(most, first * 2 ** (attempt - 1));
   return Math.round(full * (0.5 + Math.random() / 2));
 }
 

@@ -25,6 +25,8 @@ export interface ExecutorTimes {
   readonly claimMs: number;
   readonly probeMs: number;
   readonly reconcileMs: number;
+  /** How long a host takes no builds after one of them met a full disk. */
+  readonly diskFullMs: number;
 }
 
 export const EXECUTOR_TIMES: ExecutorTimes = {
@@ -35,6 +37,7 @@ export const EXECUTOR_TIMES: ExecutorTimes = {
   claimMs: 1000,
   probeMs: 5000,
   reconcileMs: 60_000,
+  diskFullMs: 30_000,
 };
 
 export interface ExecutorOptions extends AttemptDeps {
@@ -101,6 +104,7 @@ class ClaimingExecutor implements Executor {
   #claiming: Promise<void> = Promise.resolve();
   #runtimeFault: string | undefined = 'not asked yet';
   #room: HostRoom | undefined;
+  #diskFullUntilMs = Number.NEGATIVE_INFINITY;
   #lastReconcile: ReconcileReport | undefined;
 
   constructor(options: ExecutorOptions) {
@@ -187,7 +191,7 @@ class ClaimingExecutor implements Executor {
   async #claimRound(signal: AbortSignal): Promise<void> {
     while (!signal.aborted && !this.#draining && this.#runtimeFault === undefined) {
       if (this.#attempts.size >= this.#options.slots) return;
-      if (this.#options.artifacts.health().kind !== 'healthy') return;
+      if (!this.#isWritable()) return;
       if (!(await this.#claimOne(signal))) return;
     }
   }
@@ -234,6 +238,7 @@ class ClaimingExecutor implements Executor {
       log.info({ buildId, tenantId, attempt: attempt.claim.attempt }, 'Build claimed');
       await this.#slotFree(attempt);
       const outcome = await workAttempt(attempt, this.#options);
+      if (attempt.metFullDisk) this.#pauseForDisk();
       reportOutcome(attempt, outcome, this.#options);
     } catch (err) {
       // Its row still says that we hold it: once the lease is over, it is taken up again.
@@ -335,10 +340,24 @@ class ClaimingExecutor implements Executor {
   async #readRoom(): Promise<HostRoom> {
     const state = await this.#options.readHost({ signal: detachedSignal(QUERY_LIMIT_MS) });
     const room = roomOf(state, this.#reserved());
-    const isWritable = this.#options.artifacts.health().kind === 'healthy';
     // Where nothing can be stored there is no room, however empty the disk.
-    this.#room = isWritable ? room : { ...room, freeDiskBytes: 0 };
+    this.#room = this.#isWritable() ? room : { ...room, freeDiskBytes: 0 };
     return this.#room;
+  }
+
+  #isWritable(): boolean {
+    const { artifacts, monotonicMs } = this.#options;
+    return artifacts.health().kind === 'healthy' && monotonicMs() >= this.#diskFullUntilMs;
+  }
+
+  /** What it had written is gone by now, but whatever filled the disk beside it is not. */
+  #pauseForDisk(): void {
+    const { log, monotonicMs, times } = this.#options;
+    this.#diskFullUntilMs = monotonicMs() + times.diskFullMs;
+    log.error(
+      { durationMs: times.diskFullMs, code: 'storage.full' },
+      'The disk is full: no further builds for a while',
+    );
   }
 
   #reserved(): Reserved {

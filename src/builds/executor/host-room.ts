@@ -34,9 +34,8 @@ const DISK_RESERVE_MAX_BYTES = 5 * GIB;
  * otherwise wait for ever.
  */
 export function roomOf({ availableMemoryBytes, disk }: HostState, reserved: Reserved): HostRoom {
-  const diskReserve = Math.min(disk.totalBytes * DISK_RESERVE_SHARE, DISK_RESERVE_MAX_BYTES);
   const memory = availableMemoryBytes - MEMORY_RESERVE_BYTES;
-  const freeDisk = disk.freeBytes - diskReserve;
+  const freeDisk = beyondReserve(disk);
   if (reserved.builds === 0) {
     return {
       freeMemoryBytes: memory > 0 ? Number.MAX_SAFE_INTEGER : 0,
@@ -47,6 +46,20 @@ export function roomOf({ availableMemoryBytes, disk }: HostState, reserved: Rese
     freeMemoryBytes: Math.max(0, Math.floor(memory - reserved.memoryBytes)),
     freeDiskBytes: Math.max(0, Math.floor(freeDisk - reserved.diskBytes)),
   };
+}
+
+/** Whether the disk has nothing left but what is kept for logs and the database. */
+export function isFull(disk: StoreSpace): boolean {
+  return beyondReserve(disk) <= 0;
+}
+
+/** Of several disks the one that builds fill first. */
+export function scarcest(first: StoreSpace, ...others: readonly StoreSpace[]): StoreSpace {
+  return others.reduce((a, b) => (beyondReserve(b) < beyondReserve(a) ? b : a), first);
+}
+
+function beyondReserve({ freeBytes, totalBytes }: StoreSpace): number {
+  return freeBytes - Math.min(totalBytes * DISK_RESERVE_SHARE, DISK_RESERVE_MAX_BYTES);
 }
 
 /** MemAvailable of /proc/meminfo in bytes: what can be had without swapping (since Linux 3.14). */

@@ -1,5 +1,5 @@
 import path from 'node:path';
-import { BuilderdError } from '../../core/errors.ts';
+import { BuilderdError, isBuilderdError } from '../../core/errors.ts';
 import { detachedSignal, Scope } from '../../core/scope.ts';
 import { formatDuration } from '../../core/units.ts';
 import type { NewArtifact } from '../../store/artifacts/artifact-rows.ts';
@@ -11,6 +11,7 @@ import type { Attempt } from './attempt.ts';
 import type { AttemptDeps } from './attempt-deps.ts';
 import { pulledText } from './attempt-journal.ts';
 import { completeAttempt } from './complete-attempt.ts';
+import { isFull } from './host-room.ts';
 import type { PreparedAttempt } from './prepare-attempt.ts';
 import { type StagedOutput, stageOutputs, storeDocument, storeOutput } from './store-artifacts.ts';
 
@@ -27,6 +28,7 @@ const UNDO_LIMIT_MS = 10_000;
 export async function runAttempt(prepared: PreparedAttempt, deps: AttemptDeps): Promise<void> {
   const { attempt, plan, journal } = prepared;
   const { failpoints } = deps;
+  let isConverting = false;
   await using scope = new Scope((step, reason) => journal.undoFailed(step, reason));
   try {
     await failpoints.hit('attempt.claimed');
@@ -39,7 +41,9 @@ export async function runAttempt(prepared: PreparedAttempt, deps: AttemptDeps): 
     scope.defer('discard what was staged', () => discardStaged(attempt, deps));
     const outputs = await stageOutputs(attempt, plan.formats, deps.artifacts, scope);
     await failpoints.hit('attempt.staged');
+    isConverting = true;
     const converted = await convert(prepared, image, outputs, deps);
+    isConverting = false;
     await failpoints.hit('attempt.converted');
 
     await journal.enter('optimizing');
@@ -48,9 +52,27 @@ export async function runAttempt(prepared: PreparedAttempt, deps: AttemptDeps): 
 
     await completeAttempt(prepared, { image, converted, artifacts }, deps);
   } catch (reason) {
+    // What it wrote is still there: afterwards the disk may look as if it never was full.
+    if (await metFullDisk(reason, deps, { isOfWorker: isConverting })) attempt.noteFullDisk();
     // Before anything is undone; whoever looks sees why it takes a moment.
     if (attempt.holds) await journal.clean();
     throw reason;
+  }
+}
+
+/** A worker may say anything: what it says of the disk is looked at. */
+async function metFullDisk(
+  reason: unknown,
+  { artifacts }: AttemptDeps,
+  { isOfWorker }: { readonly isOfWorker: boolean },
+): Promise<boolean> {
+  if (!isBuilderdError(reason, 'storage.full')) return false;
+  if (!isOfWorker) return true;
+  try {
+    return isFull(await artifacts.space({ signal: detachedSignal(UNDO_LIMIT_MS) }));
+  } catch {
+    // A disk that cannot be asked takes no builds either.
+    return true;
   }
 }
 
