@@ -27,7 +27,7 @@ export interface ApiLimits {
   /** Streams (logs and events) that one process serves. */
   readonly followers: number;
   readonly followersPerTenant: number;
-  /** Artifacts that one process sends at once. An S3 store has 16 connections for them. */
+  /** Artifacts that one process sends at once. From an S3 store each holds up to 4 MiB in memory. */
   readonly downloads: number;
   readonly downloadsPerTenant: number;
   /** Requests that no tenant is charged for, by address: without a right credential, or refused. */

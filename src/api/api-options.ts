@@ -102,7 +102,7 @@ export interface ApiContext {
   readonly follow: (request: FastifyRequest) => AbortSignal;
   /** Counts the streams of the process: throws `api.too_many` beyond the limit. */
   readonly openStream: (tenant: TenantRef) => Disposable;
-  /** The same for downloads, which are fewer: each holds a file or a connection to the store. */
+  /** The same for downloads, which are fewer: each holds a file or some megabytes of an object. */
   readonly openDownload: (tenant: TenantRef) => Disposable;
   /**
    * For routes with `tenant: 'deferred'`: the tenant that the message names, held against

@@ -1,9 +1,12 @@
 import assert from 'node:assert/strict';
+import { once } from 'node:events';
+import { buffer } from 'node:stream/consumers';
 import { after, before, test } from 'node:test';
 import { newBuildId } from '../../src/core/ids.ts';
 import type { ArtifactStore, StoredBlob } from '../../src/store/artifacts/artifact-store.ts';
 import type { BlobIndex } from '../../src/store/artifacts/blob-index.ts';
 import { createS3Client } from '../../src/store/artifacts/s3-client.ts';
+import { WINDOW_BYTES } from '../../src/store/artifacts/s3-copy.ts';
 import { openS3Store } from '../../src/store/artifacts/s3-store.ts';
 import { partBytes } from '../../src/store/artifacts/s3-upload.ts';
 import { storedPath } from '../../src/store/artifacts/stored-name.ts';
@@ -203,6 +206,55 @@ test('a transfer that breaks off is taken up where it stopped', async () => {
     method === 'GET' ? { kind: 'answer', status: 503 } : undefined,
   );
   await assert.rejects(readBlob(store, tenantId, blob), { code: 'service.unavailable' });
+  server.breakRequests(() => undefined);
+});
+
+test('readers that stand still hold no connection, and read on where they stood', async () => {
+  await using opened = await openStore('slow');
+  const { store } = opened;
+  const tenantId = newTenantId();
+  const bytes = someBytes(2 * WINDOW_BYTES + 70_001);
+  for (const encrypt of [false, true]) {
+    const blob = await commitBytes(store, bytes, { tenantId, encrypt });
+    server.breakRequests(() => undefined);
+    // More than the store has connections.
+    const slow = await Promise.all(
+      Array.from({ length: 20 }, () => store.open(tenantId, blob, { signal })),
+    );
+    const begun: Buffer[] = [];
+    for (const reader of slow) {
+      if (reader.readableLength === 0) await once(reader, 'readable');
+      begun.push(reader.read(1));
+    }
+    const range = { start: 70_000, end: WINDOW_BYTES + 70_000 };
+    const part = await readBlob(store, tenantId, blob, range);
+    assert.ok(part.equals(bytes.subarray(range.start, range.end + 1)));
+    for (const { method, rangeBytes } of server.seen) {
+      assert.ok(method !== 'GET' || rangeBytes <= WINDOW_BYTES, `${method} of ${rangeBytes}`);
+    }
+    const [first, ...others] = slow;
+    assert.ok(first !== undefined);
+    assert.ok(Buffer.concat([begun[0] ?? bytes, await buffer(first)]).equals(bytes));
+    for (const reader of others) {
+      reader.destroy();
+      await once(reader, 'close');
+    }
+  }
+});
+
+test('a reader that leaves ends what it waits for', async () => {
+  await using opened = await openStore('leaving');
+  const { store } = opened;
+  const tenantId = newTenantId();
+  const blob = await commitBytes(store, someBytes(MIB), { tenantId, encrypt: false });
+  server.breakRequests((request) =>
+    request.method === 'GET' ? { kind: 'answer', status: 503 } : undefined,
+  );
+  const reader = await store.open(tenantId, blob, { signal });
+  reader.read(0);
+  while (!server.seen.some(({ method }) => method === 'GET')) await new Promise(setImmediate);
+  reader.destroy();
+  await once(reader, 'close');
   server.breakRequests(() => undefined);
 });
 
