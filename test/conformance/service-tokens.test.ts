@@ -5,44 +5,12 @@ import path from 'node:path';
 import { test } from 'node:test';
 import { sql } from 'kysely';
 import { bootstrapOperatorToken } from '../../src/builds/service/tenants/bootstrap-operator-token.ts';
-import type { Caller, TenantRef } from '../../src/builds/service/caller.ts';
 import { pruneTokens } from '../../src/store/tokens/prune-tokens.ts';
-import type { Db } from '../../src/store/database.ts';
-import { hashToken, newTokenText } from '../../src/store/tokens/token-record.ts';
+import { newTokenText } from '../../src/store/tokens/token-record.ts';
 import { callerOf, OPERATOR } from '../fixtures/callers.ts';
 import { forEachDatabase } from '../fixtures/databases.ts';
-import { failingDatabase } from '../fixtures/failing-database.ts';
-import { inTime, testServices, type TestServices } from '../fixtures/services.ts';
-
-async function callerWith(services: TestServices, secret: string): Promise<Caller> {
-  const known = await services.tenants.authenticate(secret, inTime());
-  assert.ok(known !== undefined);
-  return { ...known, requestId: 'r', address: '192.0.2.9' };
-}
-
-/** As `createToken` would have written it. */
-async function insertRow(
-  db: Db,
-  tenant: TenantRef,
-  { id, parent, ended }: { readonly id: string; readonly parent: string; readonly ended: boolean },
-): Promise<void> {
-  await db.k
-    .insertInto('tokens')
-    .values({
-      id,
-      hash: hashToken(id),
-      prefix: 'bld_xxxxxx',
-      tenant_id: tenant.id,
-      role: 'tenant',
-      name: 'x',
-      created_at: 1,
-      created_by: `token:${parent}`,
-      expires_at: ended ? 2 : null,
-      revoked_at: null,
-      last_used_at: null,
-    })
-    .execute();
-}
+import { inTime, testServices } from '../fixtures/services.ts';
+import { callerWith, insertTokenRow } from '../fixtures/tokens.ts';
 
 forEachDatabase((name, openTestDatabase) => {
   test(`${name}: a token stands for its role and tenant until it is revoked`, async () => {
@@ -202,100 +170,6 @@ forEachDatabase((name, openTestDatabase) => {
     assert.equal(child.token.expiresAt, operator.token.expiresAt);
   });
 
-  test(`${name}: revoking a token reaches all that it made, however many and however deep`, async () => {
-    await using opened = await openTestDatabase();
-    const services = testServices(opened.database);
-    const { tenants } = services;
-    const [acme, other] = [await services.tenant('acme'), await services.tenant('other')];
-    const root = await tenants.createToken(
-      OPERATOR,
-      { role: 'tenant', tenant: acme, name: 'root' },
-      inTime(),
-    );
-    const bystander = await tenants.createToken(
-      OPERATOR,
-      { role: 'tenant', tenant: acme, name: 'bystander' },
-      inTime(),
-    );
-    // A chain of 40 with 12 leaves each: more than one batch, and the middle of it has ended.
-    let parent = root.token.id;
-    for (let depth = 0; depth < 40; depth += 1) {
-      const ids = Array.from({ length: 13 }, () => crypto.randomUUID());
-      for (const id of ids) {
-        await insertRow(opened.database, acme, { id, parent, ended: id === ids[0] });
-      }
-      parent = ids[0] ?? '';
-    }
-    // A row that builderd does not write: another tenant's token is never reached from here.
-    const foreign = crypto.randomUUID();
-    await insertRow(opened.database, other, { id: foreign, parent: root.token.id, ended: false });
-    await tenants.revokeToken(OPERATOR, acme, root.token.id, inTime());
-    const { tokens } = await tenants.listTokens(OPERATOR, undefined, inTime());
-    const left = tokens.filter(({ revokedAt, expiresAt }) => !(revokedAt ?? expiresAt));
-    assert.deepEqual(new Set(left.map(({ id }) => id)), new Set([bystander.token.id, foreign]));
-    const audited = await opened.database.k
-      .selectFrom('audit')
-      .select('target')
-      .where('action', '=', 'token.revoke')
-      .where('tenant_id', '=', acme.id)
-      .execute();
-    assert.equal(audited.length, 1 + 40 * 12);
-  });
-
-  test(`${name}: a revocation that was cut off has revoked its token, and a repeat does the rest`, async () => {
-    await using opened = await openTestDatabase();
-    const services = testServices(opened.database);
-    const { tenants } = services;
-    const acme = await services.tenant('acme');
-    const wish = { role: 'tenant', tenant: acme, name: 'x' } as const;
-    const root = await tenants.createToken(OPERATOR, wish, inTime());
-    const asRoot = await callerWith(services, root.secret);
-    const child = await tenants.createToken(asRoot, wish, inTime());
-    let transactions = 0;
-    const failing = failingDatabase(opened.database, () => (transactions += 1) > 1);
-    await assert.rejects(
-      testServices(failing).tenants.revokeToken(OPERATOR, acme, root.token.id, inTime()),
-    );
-    assert.equal(await tenants.authenticate(root.secret, inTime()), undefined);
-    assert.notEqual(await tenants.authenticate(child.secret, inTime()), undefined);
-    await tenants.revokeToken(OPERATOR, acme, root.token.id, inTime());
-    assert.equal(await tenants.authenticate(child.secret, inTime()), undefined);
-  });
-
-  test(`${name}: an operator's token takes operators' tokens along, and tenants' when told to`, async () => {
-    await using opened = await openTestDatabase();
-    const services = testServices(opened.database);
-    const { tenants } = services;
-    const acme = await services.tenant('acme');
-    const cases = [
-      [undefined, [false, false, true, true]],
-      [true, [false, false, false, false]],
-      [false, [false, true, true, true]],
-    ] as const;
-    for (const [cascade, want] of cases) {
-      const root = await tenants.createToken(OPERATOR, { role: 'operator', name: 'r' }, inTime());
-      const asRoot = await callerWith(services, root.secret);
-      const made = await tenants.createToken(asRoot, { role: 'operator', name: 'o' }, inTime());
-      const asMade = await callerWith(services, made.secret);
-      const wish = { role: 'tenant', tenant: acme, name: 't' } as const;
-      const theirs = await tenants.createToken(asMade, wish, inTime());
-      const asTheirs = await callerWith(services, theirs.secret);
-      const last = await tenants.createToken(asTheirs, wish, inTime());
-      await tenants.revokeToken(OPERATOR, undefined, root.token.id, {
-        ...inTime(),
-        ...(cascade === undefined ? {} : { cascade }),
-      });
-      const alive = [];
-      for (const { secret } of [root, made, theirs, last]) {
-        alive.push((await tenants.authenticate(secret, inTime())) !== undefined);
-      }
-      assert.deepEqual(alive, want, String(cascade));
-    }
-    // What another credential revoked without its tenant's name is in the tenant's audit log too.
-    const audited = await tenants.audit(OPERATOR, { limit: 50, tenant: acme, ...inTime() });
-    assert.equal(audited.filter(({ action }) => action === 'token.revoke').length, 2);
-  });
-
   test(`${name}: what a JWT makes ends with the JWT`, async () => {
     await using opened = await openTestDatabase();
     const services = testServices(opened.database);
@@ -325,7 +199,7 @@ forEachDatabase((name, openTestDatabase) => {
     const acme = await services.tenant('acme');
     await opened.database.transaction(async (tx) => {
       for (let n = 0; n < 997; n += 1) {
-        await insertRow(tx, acme, { id: crypto.randomUUID(), parent: 'none', ended: false });
+        await insertTokenRow(tx, acme, { id: crypto.randomUUID(), parent: 'none', ended: false });
       }
     }, inTime());
     const wish = { role: 'tenant', tenant: acme, name: 'x' } as const;
