@@ -18,6 +18,8 @@ export interface JournalDeps {
   readonly database: Database;
   /** The build's log, for its tenant. Opened again when something is said after it was closed. */
   readonly openLines: () => LogWriter;
+  /** Takes out what became secret after the log was opened. */
+  readonly cover: (text: string) => string;
   /** The service's, for the operator. */
   readonly log: Log;
   readonly clock: Clock;
@@ -79,7 +81,8 @@ export class AttemptJournal implements AsyncDisposable {
 
   note(level: LogLevel, component: string, message: string): void {
     this.#lines ??= this.#deps.openLines();
-    this.#lines.write({ time: this.#deps.clock.now().getTime(), level, component, message });
+    const time = this.#deps.clock.now().getTime();
+    this.#lines.write({ time, level, component, message: this.#deps.cover(message) });
   }
 
   /**

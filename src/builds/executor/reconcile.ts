@@ -10,12 +10,15 @@ import type { OrphanKind } from '../metrics/metrics.ts';
 import type { AttemptImages, AttemptKey } from './attempt-images.ts';
 import { purgeDeleted } from './housekeeping.ts';
 import { LogMover } from './store-log.ts';
+import { sweepScratch } from './sweep-scratch.ts';
 
 export interface ReconcilerOptions {
   readonly database: Database;
   readonly identity: ExecutorIdentity;
   readonly images: AttemptImages;
   readonly artifacts: ArtifactStore;
+  /** Where attempts have their scratch files. */
+  readonly scratchDir: string;
   readonly log: Log;
   /** After the end of a lease, for a clock that is read while it ends. */
   readonly graceMs: number;
@@ -79,6 +82,7 @@ export function createReconciler(options: ReconcilerOptions): Reconciler {
         const { database, artifacts } = options;
         return (await sweepStaging(database, artifacts, call)).length;
       });
+      await look('scratch', () => sweepScratch(options.scratchDir, call));
       await look('blob', () => sweepCopies(options.database, options.artifacts, call));
       await attend('deleted builds', () => purgeDeleted(options, call));
       await attend('logs', () => logs.run(call));

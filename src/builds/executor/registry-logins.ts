@@ -8,13 +8,10 @@ import type { SealedSecrets } from '../../store/secrets/sealed-secrets.ts';
 import { type BuildSecrets, parseBuildSecrets, secretTexts } from '../build-secrets.ts';
 import type { AttemptKey } from './attempt-images.ts';
 
-/** What one attempt may log in with; lives in memory, as long as the attempt. */
-export interface RegistryLogins extends CredentialSource {
-  /** Texts that no log may show. */
-  readonly secrets: readonly string[];
-}
-
 /**
+ * What one attempt may log in with; lives in memory, as long as the attempt. `onOpened` hears of
+ * every text that no log may show, before anybody can send it anywhere.
+ *
  * The login of the request for its own registry, else what the tenant keeps for exactly the host
  * that asks. Nothing of the host's own docker config: an operator's login is not a tenant's.
  */
@@ -23,19 +20,24 @@ export async function openRegistryLogins(
   sealed: SealedSecrets,
   { tenantId, buildId }: AttemptKey,
   registry: string,
-): Promise<RegistryLogins> {
+  onOpened: (secrets: readonly string[]) => void,
+): Promise<CredentialSource> {
   const ofBuild = await openBuildSecrets(db, sealed, tenantId, buildId);
   const ofTenant = await openCredential(db, sealed, { tenantId, kind: 'registry', host: registry });
   const requested = ofBuild === undefined ? undefined : credentialOf(ofBuild);
   const kept = ofTenant === undefined ? undefined : plainOf(ofTenant);
+  const opened = (login: BuildSecrets): BuildSecrets => {
+    onOpened(secretTexts(login));
+    return login;
+  };
+  for (const login of [ofBuild, kept]) if (login !== undefined) opened(login);
   return {
-    secrets: [ofBuild, kept].flatMap((login) => (login === undefined ? [] : secretTexts(login))),
     async credentialFor(host) {
       if (host === registry) {
         return requested ?? (kept === undefined ? undefined : credentialOf(kept));
       }
       const other = await openCredential(db, sealed, { tenantId, kind: 'registry', host });
-      return other === undefined ? undefined : credentialOf(plainOf(other));
+      return other === undefined ? undefined : credentialOf(opened(plainOf(other)));
     },
   };
 }

@@ -2,6 +2,7 @@ import { openLogWriter } from '../logs/log-writer.ts';
 import type { Attempt } from './attempt.ts';
 import type { AttemptDeps } from './attempt-deps.ts';
 import { AttemptJournal } from './attempt-journal.ts';
+import { AttemptSecrets } from './attempt-secrets.ts';
 import { type AttemptOutcome, endAttempt, violationOf } from './end-attempt.ts';
 import { readInputs } from './prepare-attempt.ts';
 import { runAttempt } from './run-attempt.ts';
@@ -15,15 +16,24 @@ export async function workAttempt(attempt: Attempt, deps: AttemptDeps): Promise<
   return outcome;
 }
 
-async function tryToBuild(attempt: Attempt, deps: AttemptDeps): Promise<AttemptOutcome> {
+async function tryToBuild(attempt: Attempt, given: AttemptDeps): Promise<AttemptOutcome> {
+  const secrets = new AttemptSecrets();
+  const deps: AttemptDeps = {
+    ...given,
+    // A reload counts for what runs, too.
+    get encryptAll() {
+      return given.encryptAll;
+    },
+    log: secrets.watch(given.log),
+  };
   // Known before the log is opened, which must not show them; a fault here belongs into the log.
-  const [prepared] = await Promise.allSettled([readInputs(attempt, deps)]);
-  const mask = prepared.status === 'fulfilled' ? prepared.value.logins.secrets : [];
+  const [prepared] = await Promise.allSettled([readInputs(attempt, secrets, deps)]);
   await using journal = new AttemptJournal(attempt, {
     ...deps,
+    cover: (text) => secrets.cover(text),
     openLines: () =>
       openLogWriter(deps.database, attempt.fenced, {
-        mask,
+        mask: secrets.texts,
         log: deps.log,
         onDropped: (bytes) => deps.metrics.logDropped(bytes),
       }),
@@ -33,7 +43,7 @@ async function tryToBuild(attempt: Attempt, deps: AttemptDeps): Promise<AttemptO
     await runAttempt({ attempt, journal, ...prepared.value }, deps);
     return { kind: 'completed' };
   } catch (reason) {
-    return await endAttempt(attempt, reason, journal, deps);
+    return await endAttempt(attempt, secrets.coverFault(reason), journal, deps);
   }
 }
 
