@@ -1,11 +1,12 @@
 #!/usr/bin/env node
 // Plain old syntax: this file must load on any Node, because it says which one is needed.
-import { isNodeGoodEnough, keepCompiledCode } from './launcher.mjs';
+import { isNodeGoodEnough } from './launcher.mjs';
 
 async function start() {
   if (!isNodeGoodEnough('builderctl')) return;
   process.title = 'builderctl';
-  await keepCompiledCode();
+  const { keepStrippedCode } = await import('./stripped-code.mjs');
+  keepStrippedCode();
   const { main } = await import('./ctl/main.ts');
   await main();
 }

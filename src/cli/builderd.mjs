@@ -1,7 +1,7 @@
 #!/usr/bin/env -S node --max-semi-space-size=4
 // Plain old syntax: this file must load on any Node, because it says which one is needed.
 // A .ts file would fail there before its first line runs.
-import { isNodeGoodEnough, keepCompiledCode } from './launcher.mjs';
+import { isNodeGoodEnough } from './launcher.mjs';
 
 // A conversion makes garbage faster than V8's default young space likes to be emptied: without the
 // limit it holds some 60 MB more for no gain. The flag only works from the start.
@@ -17,7 +17,8 @@ async function start() {
   if (!isNodeGoodEnough('builderd')) return;
   if (process.argv[2] === 'build' && !process.execArgv.includes(SMALL_HEAP)) restartSmall();
   process.title = 'builderd';
-  await keepCompiledCode();
+  const { keepStrippedCode } = await import('./stripped-code.mjs');
+  keepStrippedCode();
   const { main } = await import('./main.ts');
   await main();
 }

@@ -1,5 +1,4 @@
 import { statfs } from 'node:fs/promises';
-import { flushCompileCache } from 'node:module';
 import { availableParallelism, totalmem } from 'node:os';
 import path from 'node:path';
 import { loadAddon } from '../../native/addon.ts';
@@ -51,8 +50,6 @@ export async function startApi(context: RoleContext): Promise<RunningRole> {
   if (settings.AUTH_MODE === 'token') await makeFirstToken(context, database);
   const tls = tlsOf(config, context.files);
   const jwt = settings.JWT_ISSUERS.length === 0 ? undefined : await import('../api/auth/jwt.ts');
-  // Node writes what it compiled at the end of the process, and this one could not by then.
-  flushCompileCache();
   if (context.identity !== undefined) dropPrivileges(context.identity);
   addon?.setNoNewPrivs();
 

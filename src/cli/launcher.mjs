@@ -11,26 +11,3 @@ export function isNodeGoodEnough(program) {
   process.exitCode = 2;
   return false;
 }
-
-/**
- * Stripping types costs more than half of the start-up; Node can keep the result. Its default
- * place is the shared /tmp, where anyone could plant code for root: only a directory that is ours
- * alone, in the home that the account database names, is used. Without one, nothing is kept.
- */
-export async function keepCompiledCode() {
-  const { enableCompileCache } = await import('node:module');
-  const { lstatSync, mkdirSync } = await import('node:fs');
-  const { userInfo } = await import('node:os');
-  try {
-    const { homedir, uid } = userInfo();
-    const directory = `${homedir}/.cache/builderd/code`;
-    mkdirSync(directory, { recursive: true, mode: 0o700 });
-    const stat = lstatSync(directory);
-    if (stat.isDirectory() && stat.uid === uid && (stat.mode & 0o022) === 0) {
-      enableCompileCache(directory);
-    }
-  } catch {
-    // A read-only home, or an account without one: slower by some 50 ms and otherwise the same.
-    return;
-  }
-}

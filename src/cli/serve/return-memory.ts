@@ -5,10 +5,9 @@ const SETTLED_MS = 2000;
  * What starting leaves behind (sources, syntax trees, half-empty pages) is a third of an idle role, and
  * V8 does not look for it while nothing happens. Once, it is made to: that takes a tenth of a second.
  */
-export function returnMemoryOnceStarted(): Disposable {
+export function returnMemoryOnceStarted(): NodeJS.Timeout {
   const timer = setTimeout(() => {
     globalThis.gc?.({ type: 'major', execution: 'sync', flavor: 'last-resort' });
   }, SETTLED_MS);
-  timer.unref();
-  return { [Symbol.dispose]: () => clearTimeout(timer) };
+  return timer.unref();
 }

@@ -93,7 +93,7 @@ async function runUntilStopped(
     const role = await startUnlessStopped(name, context);
     if (role === undefined) return;
     link.report({ kind: 'ready' });
-    using _memory = returnMemoryOnceStarted();
+    const settling = returnMemoryOnceStarted();
     const alive = setInterval(() => link.report({ kind: 'alive' }), ALIVE_MS);
     try {
       await Promise.race([
@@ -104,6 +104,7 @@ async function runUntilStopped(
       log.info({ role: name }, 'Stopping the role');
     } finally {
       clearInterval(alive);
+      clearTimeout(settling);
       await role.stop({ signal: AbortSignal.timeout(service.settings().SHUTDOWN_TIMEOUT) });
     }
   } catch (reason) {
