@@ -1,7 +1,11 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { Code, createClient } from '@connectrpc/connect';
+import { createConnectTransport } from '@connectrpc/connect-node';
 import { create, fromJson, type JsonObject, toBinary } from '@bufbuild/protobuf';
 import {
+  BuilderService,
+  type BuildState,
   CreateBuildRequestSchema,
   ListBuildsRequestSchema,
 } from '../../src/api/rpc/generated/builder_pb.js';
@@ -153,6 +157,28 @@ test('G12: free fields of a BuildConfig are bounded like those of REST, in JSON 
     ...tenant({ metadata: members(64, named, 'v'.repeat(1024)) }),
   };
   assert.match(await send('json', JSON.stringify({ config: tooMuch })), /resource_exhausted/);
+});
+
+test('G18: filters and periods of calls are bounded', async () => {
+  await using api = await start();
+  const { token } = await api.tenant('acme');
+  const client = createClient(
+    BuilderService,
+    createConnectTransport({ baseUrl: api.url, httpVersion: '1.1', useBinaryFormat: true }),
+  );
+  const as = { headers: { authorization: `Bearer ${token}` } };
+  const invalid: [name: string, call: () => Promise<unknown>][] = [
+    ['states', () => client.listBuilds({ stateFilter: Array<BuildState>(10).fill(1) }, as)],
+    ['a page below 0', () => client.listBuilds({ pageSize: -1 }, as)],
+    ['a page above 500', () => client.listBuilds({ pageSize: 501 }, as)],
+    ['a time too late', () => client.getBuildStats({ endTime: { seconds: 2n ** 62n } }, as)],
+    ['a time too early', () => client.getBuildStats({ startTime: { seconds: -1n } }, as)],
+  ];
+  for (const [name, call] of invalid) {
+    await assert.rejects(call(), { code: Code.InvalidArgument }, name);
+  }
+  const period = { startTime: { seconds: 0n }, endTime: { seconds: 253_402_300_799n } };
+  assert.equal((await client.getBuildStats(period, as)).totalBuilds, 0);
 });
 
 test('a page of ListBuilds ends at 1 MiB as well as at its size, and the next goes on', async () => {

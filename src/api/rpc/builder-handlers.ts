@@ -1,5 +1,5 @@
 import type { HandlerContext, ServiceImpl } from '@connectrpc/connect';
-import { timestampMs } from '@bufbuild/protobuf/wkt';
+import { type Timestamp, timestampMs } from '@bufbuild/protobuf/wkt';
 import type { FastifyRequest } from 'fastify';
 import type { TenantRef } from '../../builds/service/caller.ts';
 import type { BuildView, LogEntry } from '../../builds/service/views.ts';
@@ -32,6 +32,9 @@ export interface HandlerDeps {
 const LOG_PAGE = 1000;
 const DEFAULT_PAGE = 50;
 const VIOLATIONS = 100;
+/** As many as there are. */
+const MAX_STATES = 9;
+const LAST_TIME_MS = Date.UTC(9999, 11, 31, 23, 59, 59, 999);
 const IDEMPOTENCY_KEY = /^[\x21-\x7e]{1,255}$/;
 
 /** The eight methods. Each enters the tenant that its message names, held against the credential. */
@@ -97,6 +100,12 @@ export function builderHandlers(
       answer(rpc, tenantId, async (request, tenant) => {
         if (pageSize < 0 || pageSize > 500) {
           throw new BuilderdError('api.invalid', 'Cannot list builds: page_size must be 0 to 500');
+        }
+        if (stateFilter.length > MAX_STATES) {
+          throw new BuilderdError(
+            'api.invalid',
+            `Cannot list builds: state_filter holds over ${MAX_STATES} states`,
+          );
         }
         const page = await builds.list(
           tenant,
@@ -167,8 +176,8 @@ export function builderHandlers(
         const stats = await builds.stats(
           tenant,
           {
-            ...(startTime === undefined ? {} : { from: timestampMs(startTime) }),
-            ...(endTime === undefined ? {} : { to: timestampMs(endTime) }),
+            ...(startTime === undefined ? {} : { from: timeOf(startTime, 'start_time') }),
+            ...(endTime === undefined ? {} : { to: timeOf(endTime, 'end_time') }),
           },
           request.state.call(),
         );
@@ -199,6 +208,16 @@ async function* pages(
     yield entries;
     from = (entries.at(-1)?.n ?? from) + 1;
   }
+}
+
+/** Both databases hold milliseconds; a timestamp may be far beyond what these can say. */
+function timeOf(wire: Timestamp, field: string): number {
+  const ms = timestampMs(wire);
+  if (ms >= 0 && ms <= LAST_TIME_MS) return ms;
+  throw new BuilderdError(
+    'api.invalid',
+    `Cannot sum up builds: ${field} must be from 1970 to 9999`,
+  );
 }
 
 function knownState(wire: BuildState) {
