@@ -25,6 +25,27 @@ const say = (message: string): NewLogEntry => ({
 });
 
 forEachDatabase((_name, openTestDatabase) => {
+  test('the border between attempts has the time at which the later one began', async (t) => {
+    await using opened = await openTestDatabase();
+    await using harness = serviceOn(opened.database);
+    const { service, database } = harness;
+    const { tenant, id } = await newBuild(harness);
+    const real = Date.now();
+    for (const attempt of [1, 2]) {
+      const fence = await harness.hold(id, attempt);
+      const clock = t.mock.method(Date, 'now', () => real + attempt * 1000);
+      const writer = openLogWriter(database, fence, { mask: [] });
+      // The log is written a while after it was begun.
+      clock.mock.mockImplementation(() => real + attempt * 1000 + 500);
+      writer.write(say(`attempt ${attempt}`));
+      await writer.close();
+      clock.mock.restore();
+    }
+    const { entries } = await service.readLog(tenant, id, { ...call(), from: 0, limit: 9 });
+    const border = entries.find(({ message }) => message === 'Attempt 2 begins');
+    assert.equal(border?.time, real + 2000);
+  });
+
   test('entries of all attempts are numbered without gaps, with a border between attempts', async () => {
     await using opened = await openTestDatabase();
     await using harness = serviceOn(opened.database);

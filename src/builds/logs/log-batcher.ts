@@ -91,9 +91,15 @@ export class LogBatcher {
   }
 
   /** A border before all that waits. */
-  addFirst(message: string, metadata: Readonly<Record<string, string>>): void {
+  addFirst(
+    message: string,
+    {
+      time,
+      metadata,
+    }: { readonly time: number; readonly metadata: Readonly<Record<string, string>> },
+  ): void {
     const entry = {
-      time: this.#now(),
+      time,
       level: 'info',
       component: 'service',
       message,

@@ -64,6 +64,8 @@ class BatchingLogWriter implements LogWriter {
   readonly #flushMs: number;
   readonly #flushBytes: number;
   readonly #life = new AbortController();
+  /** The border stands before everything that was written, also in time. */
+  readonly #openedMs = Date.now();
   #position: LogPosition | undefined;
   #timer: NodeJS.Timeout | undefined;
   #pumping: Promise<void> | undefined;
@@ -170,7 +172,8 @@ class BatchingLogWriter implements LogWriter {
     const position = await this.#retried(() => readLogPosition(this.#database, this.#fence));
     const { attempt } = this.#fence;
     if (position.entries > 0 && !position.begun) {
-      this.#batcher.addFirst(`Attempt ${attempt} begins`, { attempt: String(attempt) });
+      const metadata = { attempt: String(attempt) };
+      this.#batcher.addFirst(`Attempt ${attempt} begins`, { time: this.#openedMs, metadata });
     }
     return position;
   }
