@@ -84,7 +84,7 @@ test('builds: asked for, listed, shown, cancelled and deleted, as text and as JS
   assert.notEqual(member(first, 'builds', 0, 'id'), member(second, 'builds', 0, 'id'));
 
   const shown = await ok(user, ['builds', 'get', id]);
-  assert.match(shown, /^State: +pending\nWaits: +.*ahead\)$/m);
+  assert.match(shown, /^State: +pending\nWaits: +No executor is running$/m);
   assert.match(shown, /^Labels: +team=core$/m);
   assert.equal(member(await user.json(['builds', 'get', id]), 'id'), id);
 
@@ -98,6 +98,22 @@ test('builds: asked for, listed, shown, cancelled and deleted, as text and as JS
   const gone = await user.run(['builds', 'get', id, '--json']);
   assert.equal(gone.code, 1);
   assert.equal(member(JSON.parse(gone.stdout), 'error', 'code'), 'api.not_found');
+});
+
+test('what cannot be meant is told in the words of the mistake', async () => {
+  await using user = await ctlUser({ BUILDERCTL_SERVER: 'http://127.0.0.1:1' });
+  for (const [args, message] of [
+    [['--server', 'http://h', 'builds', 'list'], /--server comes after the command/],
+    [['--tenant', 'a', 'build', 'x'], /--tenant comes after the command/],
+    [['build', './dir'], /Cannot send "\.\/dir" to a server: it looks like a path/],
+    [['build', '/etc'], /it looks like a path/],
+    [['build', '~/x'], /it looks like a path/],
+    [['builds', 'list', '--sever', 'x'], /unknown option '--sever'/],
+  ] as const) {
+    const { code, stderr } = await user.run(args);
+    assert.equal(code, 2, stderr);
+    assert.match(stderr, message);
+  }
 });
 
 test('the same idempotency key gives the same build; another body is refused', async () => {

@@ -24,18 +24,24 @@ export function serverCommand(name: string, about: string): Command {
   return new ServerCommand(name).description(about);
 }
 
+const COMMON_OPTIONS: readonly (readonly [flags: string, about: string])[] = [
+  ['--json', 'print JSON, errors too'],
+  ['--context <name>', 'a context of `builderctl login`'],
+  ['--tenant <name>', 'act for this tenant'],
+  ['--server <url>', 'address of the service'],
+  ['--token-file <file>', 'read the token from this file'],
+  ['--ca-file <file>', 'trust this authority (PEM)'],
+];
+
+/** Whether every command has this option. */
+export function isCommonOption(long: string): boolean {
+  return COMMON_OPTIONS.some(([flags]) => flags.split(' ', 1)[0] === long);
+}
+
 /** `--json` and the options that say which server, as whom; called last, so that help shows them last. */
 export function addCommonOptions(command: Command): void {
   if (!(command instanceof ServerCommand)) return;
-  const options: readonly (readonly [string, string])[] = [
-    ['--json', 'print JSON, errors too'],
-    ['--context <name>', 'a context of `builderctl login`'],
-    ['--tenant <name>', 'act for this tenant'],
-    ['--server <url>', 'address of the service'],
-    ['--token-file <file>', 'read the token from this file'],
-    ['--ca-file <file>', 'trust this authority (PEM)'],
-  ];
-  for (const [flags, about] of options) {
+  for (const [flags, about] of COMMON_OPTIONS) {
     command.addOption(new Option(flags, about).helpGroup('Options of every command:'));
   }
 }

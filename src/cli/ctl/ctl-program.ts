@@ -3,7 +3,7 @@ import { BuilderdError } from '../../core/errors.ts';
 import { closestTo } from '../closest.ts';
 import { completionScript } from '../completion.ts';
 import { builderdVersion } from '../version.ts';
-import { addCommonOptions, type Grammar, serverCommand } from './command-kit.ts';
+import { addCommonOptions, type Grammar, isCommonOption, serverCommand } from './command-kit.ts';
 import { artifactsGroup } from './commands/artifacts.ts';
 import { buildCommand } from './commands/build.ts';
 import { buildsGroup } from './commands/builds.ts';
@@ -41,7 +41,7 @@ export async function runCtl(argv: readonly string[], host: CtlHost): Promise<nu
     return outcome.exitCode;
   } catch (reason) {
     if (reason instanceof CommanderError && reason.exitCode === 0) return 0;
-    return printCtlFault(fromCommander(reason), host, { json: wantsJson(argv) });
+    return printCtlFault(fromCommander(reason, argv), host, { json: wantsJson(argv) });
   }
 }
 
@@ -136,9 +136,12 @@ function completionCommand(host: CtlHost, program: Command): Command {
     });
 }
 
-function fromCommander(reason: unknown): unknown {
+function fromCommander(reason: unknown, argv: readonly string[]): unknown {
   if (!(reason instanceof CommanderError)) return reason;
-  const fact = reason.message.replace(/^error: /, '').replaceAll('\n', ' ');
+  const [first = ''] = argv;
+  const fact = isCommonOption(first)
+    ? `${first} comes after the command, as in builderctl builds list ${first}`
+    : reason.message.replace(/^error: /, '').replaceAll('\n', ' ');
   return new BuilderdError('usage.invalid', `Cannot read the command line: ${fact}`);
 }
 

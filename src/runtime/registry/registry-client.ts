@@ -15,7 +15,7 @@ import {
 } from './documents.ts';
 import type { HostsConfig, RegistryEndpoint } from './hosts-config.ts';
 import type { HostCapability } from './hosts-toml.ts';
-import type { ImageReference } from './reference.ts';
+import { formatReference, type ImageReference } from './reference.ts';
 import { RetryBudget } from './retry-budget.ts';
 import { SYSTEM_TIMING, type Timing } from './timing.ts';
 import { errorOf, sendToRegistry } from './transport.ts';
@@ -92,7 +92,7 @@ class Repository implements RepositoryClient {
 
   async resolve(call: Call): Promise<Descriptor> {
     const { tag, digest } = this.#reference;
-    const doing = `resolve ${this.#reference.registry}/${this.#reference.repository}`;
+    const doing = `resolve ${formatReference(this.#reference)}`;
     const ask: Ask = {
       method: 'HEAD',
       path: this.#path('manifests', digest ?? tag ?? 'latest'),

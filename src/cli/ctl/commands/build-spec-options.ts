@@ -97,6 +97,12 @@ export function toSource(text: string, login: SourceLogin): BuildSpec['source'] 
     return { archive: { url: withoutLogin(url), ...(context === '' ? {} : { context }) } };
   }
   const reference = text.startsWith('docker://') ? text.slice('docker://'.length) : text;
+  if (/^[./~]/.test(reference)) {
+    throw new BuilderdError(
+      'not_supported',
+      `Cannot send ${shown(text)} to a server: it looks like a path, and a server reads no files of this machine; builderd build does`,
+    );
+  }
   if (reference === '' || reference.includes('://'))
     throw bad('the source', 'want an image, git+https://… or https://…');
   return { image: { reference, ...auth } };

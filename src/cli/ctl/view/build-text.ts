@@ -43,7 +43,7 @@ export function buildFacts(build: Build): string {
         ? `${build.state}, being cancelled`
         : build.state,
     ],
-    ['Waits', waiting === undefined ? undefined : `${waiting.message} (${waiting.ahead} ahead)`],
+    ['Waits', waiting?.message],
     [
       'Progress',
       isOver(build.state)

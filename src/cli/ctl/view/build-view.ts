@@ -52,10 +52,11 @@ function plainView({ stderr }: CtlHost): BuildView {
   let known = '';
   return {
     onBuild: ({ id, state, waiting }) => {
-      const wait = waiting === undefined ? '' : `: ${waiting.message} (${waiting.ahead} ahead)`;
-      const text = `Build ${id} is ${state}${wait}`;
-      if (text !== known) line(text);
-      known = text;
+      // The message may count seconds down: that alone is no news.
+      const now = `${state} ${waiting?.reason} ${waiting?.ahead}`;
+      if (now === known) return;
+      known = now;
+      line(`Build ${id} is ${state}${waiting === undefined ? '' : `: ${waiting.message}`}`);
     },
     onLog: (entry) => void stderr.write(logText(entry)),
     onNote: (text) => line(`note: ${text}`),
