@@ -180,6 +180,7 @@ const DOCS: readonly (readonly [string, InodeKind, boolean])[] = [
   ['usr/share/doc/a/README', 'symlink', true],
   ['usr/share/man/man1', 'dir', false],
   ['usr/share/man/man1/ls.1.gz', 'file', true],
+  ['usr/share/man/man1/below', 'dir', true],
   ['usr/share/man/de', 'dir', true],
   ['usr/share/info/dir', 'file', true],
   ['usr/share/gtk-doc/html', 'dir', true],

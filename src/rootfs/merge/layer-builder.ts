@@ -254,7 +254,7 @@ export class LayerBuilder {
     if (found.whiteout)
       throw this.#refuse('archive.bad_link', entry, 'its target is deleted by this layer');
     applyMetadata(found.inode, entry, policy, fidelity);
-    const isVisible = aboveChild(parent.above, base) === undefined && !isDropped;
+    const isVisible = aboveChild(parent.above, base) === undefined;
     if (found.inode.data === 'skipped' && isVisible) found.inode.data = 'needed';
     return newNode(found.inode);
   }
