@@ -37,7 +37,7 @@ export async function watchFollower(watch: FollowWatch): Promise<void> {
       if (reason !== undefined) end(reason);
     } catch (err) {
       // The next look may tell; what follows reads the same database and ends if that stays away.
-      if (!signal.aborted) log.warn({ err, requestId }, 'Cannot verify a follower anew');
+      if (!signal.aborted) log.debug({ err, requestId }, 'Cannot verify a follower anew');
     }
   }
 }

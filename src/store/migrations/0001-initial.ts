@@ -366,6 +366,12 @@ const INDEXES: readonly {
     columns: ['webhook_id', 'next_at'],
   },
   {
+    name: 'webhook_deliveries_waiting',
+    table: 'webhook_deliveries',
+    columns: ['webhook_id', 'event_seq'],
+    where: 'next_at is not null',
+  },
+  {
     name: 'webhook_deliveries_due',
     table: 'webhook_deliveries',
     columns: ['next_at'],
