@@ -37,6 +37,4 @@ export interface AttemptDeps {
   readonly guestInit?: Buffer;
   /** For data while no output can hold it. */
   readonly scratchDir: string;
-  /** First host id of the pool of id ranges; absent where workers do not change their id. */
-  readonly idPoolBase?: number;
 }

@@ -4,6 +4,7 @@ import { detachedSignal, Scope } from '../../core/scope.ts';
 import { formatDuration } from '../../core/units.ts';
 import type { NewArtifact } from '../../store/artifacts/artifact-rows.ts';
 import { discardCopies } from '../../store/artifacts/noted-copies.ts';
+import { attemptGeneration } from '../../store/artifacts/stored-name.ts';
 import { openScratch } from '../../store/staged-file.ts';
 import type { AcquiredImage } from '../ports.ts';
 import type { ConvertedBuild } from '../worker/converter.ts';
@@ -15,8 +16,6 @@ import { isFull } from './host-room.ts';
 import type { PreparedAttempt } from './prepare-attempt.ts';
 import { type StagedOutput, stageOutputs, storeDocument, storeOutput } from './store-artifacts.ts';
 
-/** Ids that one build's worker may use: as many as a user namespace has. */
-const IDS_PER_BUILD = 65_536;
 /** A lease outlives the work that it holds blobs for, and not by much: it cannot be prolonged. */
 const LEASE_SLACK_MS = 10 * 60_000;
 const UNDO_LIMIT_MS = 10_000;
@@ -135,7 +134,8 @@ async function discardUnnamed(
   { claim }: Attempt,
   { database, artifacts }: AttemptDeps,
 ): Promise<void> {
-  await discardCopies(database, artifacts, claim, { signal: detachedSignal(UNDO_LIMIT_MS) });
+  const copies = { tenantId: claim.tenantId, generation: attemptGeneration(claim) };
+  await discardCopies(database, artifacts, copies, { signal: detachedSignal(UNDO_LIMIT_MS) });
 }
 
 async function convert(
@@ -145,7 +145,7 @@ async function convert(
   deps: AttemptDeps,
 ): Promise<ConvertedBuild> {
   const { claim, signal } = attempt;
-  const { idPoolBase, guestInit } = deps;
+  const { guestInit } = deps;
   return deps.converter.convert(
     {
       ...plan,
@@ -160,7 +160,6 @@ async function convert(
       onProgress: journal.onProgress,
       maxArtifactBytes: plan.maxDiskBytes,
       maxHeapBytes: plan.maxMemoryBytes,
-      ...(idPoolBase === undefined ? {} : { idBase: idPoolBase + claim.slot * IDS_PER_BUILD }),
     },
   );
 }
