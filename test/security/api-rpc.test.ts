@@ -5,7 +5,7 @@ import { createConnectTransport } from '@connectrpc/connect-node';
 import { create, fromJson, type JsonObject, toBinary } from '@bufbuild/protobuf';
 import {
   BuilderService,
-  type BuildState,
+  BuildState,
   CreateBuildRequestSchema,
   ListBuildsRequestSchema,
 } from '../../src/api/rpc/generated/builder_pb.js';
@@ -168,7 +168,10 @@ test('G18: filters and periods of calls are bounded', async () => {
   );
   const as = { headers: { authorization: `Bearer ${token}` } };
   const invalid: [name: string, call: () => Promise<unknown>][] = [
-    ['states', () => client.listBuilds({ stateFilter: Array<BuildState>(10).fill(1) }, as)],
+    [
+      'states',
+      () => client.listBuilds({ stateFilter: Array<BuildState>(10).fill(BuildState.PENDING) }, as),
+    ],
     ['a page below 0', () => client.listBuilds({ pageSize: -1 }, as)],
     ['a page above 500', () => client.listBuilds({ pageSize: 501 }, as)],
     ['a time too late', () => client.getBuildStats({ endTime: { seconds: 2n ** 62n } }, as)],
