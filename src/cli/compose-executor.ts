@@ -103,6 +103,7 @@ export async function startExecutor(context: RoleContext): Promise<RunningRole> 
       identity,
       images,
       artifacts,
+      scratchDir: settings.SCRATCH_DIR,
       log,
       graceMs: times.leaseMarginMs,
       isEncrypting: () => live.config.settings.ENABLE_ENCRYPTION,

@@ -11,6 +11,9 @@ import type { NamespacedCall } from './rpc-channel.ts';
 /** How much of a blob is compared when we find out whether the directory is the daemon's. */
 const PROBE_BYTES = 64 * 1024;
 
+/** What a crash between the making and the unlinking of a spooled blob leaves. */
+export const SPOOLED_NAME = /^\.builderd-blob-[0-9a-f-]{36}$/;
+
 /**
  * Opens blobs for reading: containerd's own file where that is proved to be possible, else a copy
  * fetched through the socket. A remote, chrooted or otherwise hidden store shows in the probe.

@@ -50,6 +50,9 @@ export async function stageFile(finalPath: string, { mode = 0o644 } = {}): Promi
   };
 }
 
+/** What a crash between the making and the unlinking of a scratch file leaves. */
+export const SCRATCH_NAME = /^\.scratch\.[0-9a-f]{12}\.partial$/;
+
 /** An unlinked file on the same file system as `beside`: gone when the handle is closed. */
 export async function openScratch(beside: string): Promise<FileHandle> {
   const file = path.join(

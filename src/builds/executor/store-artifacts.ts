@@ -7,7 +7,6 @@ import type {
   StoredBlob,
 } from '../../store/artifacts/artifact-store.ts';
 import { noteCopy } from '../../store/artifacts/noted-copies.ts';
-import { attemptGeneration } from '../../store/artifacts/stored-name.ts';
 import type { Database } from '../../store/database.ts';
 import { exportLog } from '../logs/export-log.ts';
 import type { Format } from '../request.ts';
@@ -106,7 +105,7 @@ export async function storeOwnLog(attempt: Attempt, deps: StoreDeps): Promise<Ne
   return { ...LOG, blob: await commitNoted(attempt, staged, deps) };
 }
 
-/** From here on the copy is known, and goes with the attempt unless a row names it. */
+/** The copy is written down before it is there, and goes with the attempt unless a row names it. */
 async function commitNoted(
   attempt: Attempt,
   staged: StagedArtifact,
@@ -114,10 +113,10 @@ async function commitNoted(
 ): Promise<StoredBlob> {
   const { signal, claim } = attempt;
   const { tenantId } = claim;
-  const blob = await artifacts.commit(staged, { tenantId, encrypt, signal });
-  await persist(database, attempt, {
-    body: (tx) => noteCopy(tx, tenantId, blob, attemptGeneration(claim)),
-    landed: () => undefined,
-  });
-  return blob;
+  const announce = (blob: StoredBlob): Promise<void> =>
+    persist(database, attempt, {
+      body: (tx) => noteCopy(tx, tenantId, blob),
+      landed: () => undefined,
+    });
+  return await artifacts.commit(staged, { tenantId, encrypt, announce, signal });
 }

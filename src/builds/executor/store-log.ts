@@ -1,8 +1,12 @@
 import type { Log } from '../../core/log.ts';
 import { detachedSignal } from '../../core/scope.ts';
 import { insertArtifacts } from '../../store/artifacts/artifact-rows.ts';
-import type { ArtifactStore, StoredBlob } from '../../store/artifacts/artifact-store.ts';
-import { discardCopy, noteCopy, requireNoted } from '../../store/artifacts/noted-copies.ts';
+import type {
+  ArtifactStore,
+  Generation,
+  StoredBlob,
+} from '../../store/artifacts/artifact-store.ts';
+import { discardCopies, noteCopy, requireNoted } from '../../store/artifacts/noted-copies.ts';
 import { freshGeneration } from '../../store/artifacts/stored-name.ts';
 import type { Database } from '../../store/database.ts';
 import { type EndedLog, findEndedLogs, holdEndedLog } from '../../store/logs/find-ended-logs.ts';
@@ -66,9 +70,10 @@ export class LogMover {
     const tenant = await findTenantById(database, tenantId);
     if (tenant === undefined || tenant.storageBytes >= tenant.quotas.maxStorageBytes) return false;
     const encrypt = this.#encryptAll() || tenant.quotas.encryption;
-    let blob: StoredBlob | undefined;
+    // Not the attempt's: that is over, and what it stored may be swept any time.
+    const generation = freshGeneration();
     try {
-      blob = await this.#store(log, encrypt, call);
+      const blob = await this.#store(log, { encrypt, generation }, call);
       const artifact = { ...LOG, blob };
       const room = tenant.quotas.maxStorageBytes - blob.sizeBytes;
       return await database.transaction(async (tx) => {
@@ -84,22 +89,19 @@ export class LogMover {
       const undo = { signal: detachedSignal(UNDO_LIMIT_MS) };
       await artifacts.discardAttempt({ buildId, attempt }, undo);
       // No-op for a copy that has its name.
-      if (blob !== undefined) await discardCopy(database, artifacts, tenantId, blob, undo);
+      await discardCopies(database, artifacts, { tenantId, generation }, undo);
     }
   }
 
-  /** Under a generation of its own: the attempt is over, and what it commits may be swept any time. */
   async #store(
     { buildId, tenantId, attempt }: EndedLog,
-    encrypt: boolean,
+    how: { readonly encrypt: boolean; readonly generation: Generation },
     { signal }: Call,
   ): Promise<StoredBlob> {
     const { database, artifacts } = this.#deps;
-    const generation = freshGeneration();
     await using staged = await artifacts.stage({ buildId, attempt, name: LOG.name }, { signal });
     await staged.handle.writeFile(exportLog(database, buildId));
-    const blob = await artifacts.commit(staged, { tenantId, encrypt, generation, signal });
-    await noteCopy(database, tenantId, blob, generation);
-    return blob;
+    const announce = (blob: StoredBlob): Promise<void> => noteCopy(database, tenantId, blob);
+    return await artifacts.commit(staged, { tenantId, ...how, announce, signal });
   }
 }

@@ -13,7 +13,15 @@ export type AttemptOutcome = (typeof ATTEMPT_OUTCOMES)[number];
 export const STAGES = ['pull', 'extract', 'build', 'optimize'] as const;
 export type Stage = (typeof STAGES)[number];
 /** What reconcile may find without an owner. */
-export const ORPHAN_KINDS = ['lease', 'staging', 'worker', 'build', 'cgroup', 'blob'] as const;
+export const ORPHAN_KINDS = [
+  'lease',
+  'staging',
+  'scratch',
+  'worker',
+  'build',
+  'cgroup',
+  'blob',
+] as const;
 export type OrphanKind = (typeof ORPHAN_KINDS)[number];
 export const DELIVERY_OUTCOMES = ['delivered', 'retried', 'given_up', 'disabled', 'lost'] as const;
 export type DeliveryOutcome = (typeof DELIVERY_OUTCOMES)[number];

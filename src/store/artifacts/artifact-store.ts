@@ -78,6 +78,11 @@ export interface CommitOptions {
   readonly encrypt: boolean;
   /** Of the new copy, if one is made. Default: that of the attempt, see stored-name.ts. */
   readonly generation?: Generation;
+  /**
+   * Hears of a new copy before it is there: what is written down then is known however this ends.
+   * Nothing is stored when it throws.
+   */
+  readonly announce?: (blob: StoredBlob) => Promise<void>;
 }
 
 interface Call {

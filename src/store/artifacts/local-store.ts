@@ -146,7 +146,7 @@ class LocalStore implements ArtifactStore {
 
   async #commitPlain(
     { at, handle, generation }: Source,
-    { tenantId, signal }: Call & { readonly tenantId: TenantId },
+    { tenantId, announce, signal }: Call & CommitOptions,
   ): Promise<StoredBlob> {
     // Before the sync, which then makes owner and mode durable as well.
     await this.#io.seal(handle, FILE_MODE, this.#options.owner);
@@ -160,12 +160,13 @@ class LocalStore implements ArtifactStore {
     const known = await this.#reusable(tenantId, digest, undefined, signal);
     if (known !== undefined) return known;
     const blob = { digest, sizeBytes, storedBytes: sizeBytes, generation };
+    await announce?.(blob);
     return this.#place({ at, handle }, tenantId, blob, signal);
   }
 
   async #commitEncrypted(
     { at, handle, generation }: Source,
-    { tenantId, signal }: Call & { readonly tenantId: TenantId },
+    { tenantId, announce, signal }: Call & CommitOptions,
   ): Promise<StoredBlob> {
     const key = await requireKeys(this.#options.keys).current(tenantId, { signal });
     const watched = await watchStaged(handle);
@@ -189,7 +190,7 @@ class LocalStore implements ArtifactStore {
       return plain.digest();
     };
     try {
-      const wish = { plain, sizeBytes, digest, generation, key };
+      const wish = { plain, sizeBytes, digest, generation, key, announce };
       return await this.#store(sealedAt, wish, tenantId, signal);
     } finally {
       await plain.close();
@@ -206,6 +207,7 @@ class LocalStore implements ArtifactStore {
       readonly digest: () => Promise<Digest>;
       readonly generation: Generation;
       readonly key: TenantKey | undefined;
+      readonly announce?: CommitOptions['announce'];
     },
     tenantId: TenantId,
     signal: AbortSignal,
@@ -220,6 +222,7 @@ class LocalStore implements ArtifactStore {
       await this.#health.sync(handle);
       const blob = { digest, sizeBytes, storedBytes, generation };
       const named = key === undefined ? blob : { ...blob, dataKeyId: key.id };
+      await copy.announce?.(named);
       return await this.#place({ at, handle }, tenantId, named, signal);
     } finally {
       await this.#staging.drop(at);

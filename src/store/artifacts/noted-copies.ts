@@ -6,24 +6,17 @@ import type { ArtifactStore, Generation, StagedAttempt, StoredBlob } from './art
 import { holdStorage } from './blob-rows.ts';
 import { type GarbageOptions, removeCopy } from './collect-garbage.ts';
 import { condemn, type CondemnedBlob, parseCondemnedRow } from './condemned-rows.ts';
-import { attemptGeneration } from './stored-name.ts';
 
 interface Call {
   readonly signal: AbortSignal;
 }
 
 /**
- * Writes down that a copy was committed which no row names yet, so that its bytes are known and go
- * with its attempt, however that ends. Naming it strikes the note. Nothing is noted of a copy of
- * another generation, which a commit took up again: others know of it. A repeat changes nothing.
+ * Writes down a copy that is about to be stored and that no row names yet: its bytes are known, and
+ * go with its attempt, however that ends. Naming it strikes the note. A repeat changes nothing.
  */
-export async function noteCopy(
-  db: Db,
-  tenantId: TenantId,
-  blob: StoredBlob,
-  own: Generation,
-): Promise<void> {
-  if (blob.generation === own) await condemn(db, tenantId, blob, 'pending');
+export async function noteCopy(db: Db, tenantId: TenantId, blob: StoredBlob): Promise<void> {
+  await condemn(db, tenantId, blob, 'pending');
 }
 
 /**
@@ -59,36 +52,20 @@ export async function requireNoted(
 }
 
 /**
- * Removes what an attempt committed and never named, now: nobody else can know of these copies. Only
- * for an attempt that will name nothing any more. Gives their number.
+ * Removes what was committed under a generation and never named, now: nobody else can know of these
+ * copies. Only when nothing will be named under it any more. Gives their number.
  */
 export async function discardCopies(
   database: Database,
   store: ArtifactStore,
-  attempt: StagedAttempt & { readonly tenantId: TenantId },
+  { tenantId, generation }: { readonly tenantId: TenantId; readonly generation: Generation },
   { signal }: Call,
 ): Promise<number> {
   const rows = await unnamed(database)
-    .where('tenant_id', '=', attempt.tenantId)
-    .where('generation', '=', attemptGeneration(attempt))
-    .execute();
-  return await removeAll(database, store, parseRows(rows), { signal });
-}
-
-/** One copy that nobody else can know of. */
-export async function discardCopy(
-  database: Database,
-  store: ArtifactStore,
-  tenantId: TenantId,
-  { digest, generation }: StoredBlob,
-  { signal }: Call,
-): Promise<void> {
-  const rows = await unnamed(database)
     .where('tenant_id', '=', tenantId)
-    .where('digest', '=', digest)
     .where('generation', '=', generation)
     .execute();
-  await removeAll(database, store, parseRows(rows), { signal });
+  return await removeAll(database, store, parseRows(rows), { signal });
 }
 
 /**

@@ -126,6 +126,7 @@ class S3Store implements ArtifactStore {
           sizeBytes,
           generation,
           key,
+          announce: options.announce,
           signal,
         }));
       await watched.assertUnchanged();
@@ -145,6 +146,7 @@ class S3Store implements ArtifactStore {
       readonly sizeBytes: number;
       readonly generation: Generation;
       readonly key: TenantKey | undefined;
+      readonly announce?: CommitOptions['announce'];
       readonly signal: AbortSignal;
     },
   ): Promise<StoredBlob> {
@@ -153,6 +155,9 @@ class S3Store implements ArtifactStore {
     const { onCleanupFault, minPartBytes } = this.#options;
     const sealed = key === undefined ? undefined : await encrypted(plain, sizeBytes, key);
     const storedBytes = sealed?.storedBytes ?? sizeBytes;
+    const plainBlob = { digest, sizeBytes, storedBytes, generation };
+    const blob = key === undefined ? plainBlob : { ...plainBlob, dataKeyId: key.id };
+    await copy.announce?.(blob);
     await upload(this.#client, name, sealed?.source ?? plain, {
       sizeBytes: storedBytes,
       mark: markOf(digest, generation),
@@ -160,8 +165,7 @@ class S3Store implements ArtifactStore {
       onCleanupFault,
       ...(minPartBytes === undefined ? {} : { minPartBytes }),
     });
-    const blob = { digest, sizeBytes, storedBytes, generation };
-    return key === undefined ? blob : { ...blob, dataKeyId: key.id };
+    return blob;
   }
 
   async #reusable(
