@@ -54,6 +54,8 @@ export interface Addon {
   sdNotify(socket: Buffer, message: Buffer): void;
   /** Sets no_new_privs (prctl(2)) for every thread of this process, for good. */
   setNoNewPrivs(): void;
+  /** Sets RLIMIT_CORE to 0 (setrlimit(2)), for good and for every process that is started later. */
+  noCoreFiles(): void;
 }
 
 export type AddonState =

@@ -5,6 +5,7 @@
 #include <stddef.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/un.h>
@@ -67,7 +68,16 @@ static napi_value set_no_new_privs(napi_env env, napi_callback_info info) {
   return NULL;
 }
 
+/* noCoreFiles(). Node has no setrlimit; processes that are started later inherit it. */
+static napi_value no_core_files(napi_env env, napi_callback_info info) {
+  (void)info;
+  const struct rlimit none = {0, 0};
+  if (setrlimit(RLIMIT_CORE, &none) != 0) return throw_errno(env, "setrlimit");
+  return NULL;
+}
+
 void init_service(napi_env env, napi_value exports) {
   export_function(env, exports, "sdNotify", sd_notify);
   export_function(env, exports, "setNoNewPrivs", set_no_new_privs);
+  export_function(env, exports, "noCoreFiles", no_core_files);
 }

@@ -111,6 +111,8 @@ test('H3: what a crash may leave holds no memory and no environment of the servi
   for (const pid of [service.pid, service.rolePid('api'), service.rolePid('executor')]) {
     const filter = await readFile(`/proc/${pid}/coredump_filter`, 'utf8');
     assert.match(filter, /^0+\n$/, `of ${pid}`);
+    const limits = await readFile(`/proc/${pid}/limits`, 'utf8');
+    assert.match(limits, /^Max core file size +0 +0 /m, `of ${pid}`);
     if (pid === service.pid) continue;
     const environment = await readFile(`/proc/${pid}/environ`, 'latin1');
     assert.doesNotMatch(environment, /NODE_OPTIONS|UNKEY|canary/);

@@ -1,4 +1,5 @@
 import { writeFileSync } from 'node:fs';
+import { loadAddon } from '../../../native/addon.ts';
 import { errnoOf } from '../../core/errors.ts';
 
 /** core(5): which mappings a core dump holds. Children and what they execute inherit it. */
@@ -12,6 +13,8 @@ const CORE_FILTER = '/proc/self/coredump_filter';
 export function keepMemoryPrivate(): string | undefined {
   process.report.excludeEnv = true;
   try {
+    // No file at all; but what core_pattern(5) pipes to a program does not ask for this limit.
+    loadAddon()?.noCoreFiles();
     writeFileSync(CORE_FILTER, '0');
     return undefined;
   } catch (reason) {
