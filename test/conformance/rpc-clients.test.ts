@@ -15,6 +15,7 @@ import {
   BuildState,
   TenantTier,
 } from '../../src/api/rpc/generated/builder_pb.js';
+import { encodeGrpcMessage } from '../../src/api/rpc/grpc-message.ts';
 import { rpcExtension } from '../../src/api/rpc/rpc-extension.ts';
 import { type ApiHarness, startTestApi } from '../fixtures/api.ts';
 import { silentLog } from '../fixtures/databases.ts';
@@ -241,6 +242,43 @@ for (const [name, transport] of transports) {
     }
   });
 }
+
+test('a plain gRPC client reads the message of a fault as it was written', async () => {
+  await using api = await start();
+  const { token } = await api.tenant('acme');
+  using caller = grpcCaller(api.port, 'builder.v1');
+  const detailsOf = (work: Promise<unknown>): Promise<unknown> =>
+    work.then(
+      () => 'none',
+      (reason: unknown) => Reflect.get(reason as object, 'details'),
+    );
+  const buildId = '0199d0b6-1111-7c1e-9f3a-2b7c5d1e4f60';
+  const words = /^Cannot find the build: there is none with this id\. .*; `builderctl /;
+  assert.match(String(await detailsOf(caller.unary('GetBuild', { buildId }, token))), words);
+  assert.match(
+    String(await detailsOf(caller.stream('StreamBuildLogs', { buildId }, token))),
+    words,
+  );
+  const refused = String(await detailsOf(caller.unary('GetBuild', { buildId }, 'bld_wrong')));
+  assert.match(refused, /^Cannot .*: .* `Authorization: Bearer …`/);
+  assert.doesNotMatch(refused, /%/);
+  // What is refused before a handler is a status of gRPC too, on calls of both kinds.
+  for (const work of [
+    caller.unary('GetBuild', { buildId }, 'bld_wrong'),
+    caller.unary('GetBuild', { buildId }),
+    caller.stream('StreamBuildLogs', { buildId }, 'bld_wrong'),
+  ]) {
+    await assert.rejects(work, { code: Code.Unauthenticated });
+  }
+});
+
+test('encodeGrpcMessage() leaves printable ASCII alone, and is undone by every decoder', () => {
+  assert.equal(encodeGrpcMessage('a: b; c/d?e=f&g#h'), 'a: b; c/d?e=f&g#h');
+  assert.equal(encodeGrpcMessage('50 % é\n'), '50 %25 %C3%A9%0A');
+  for (const text of ['100 %3A', 'ü\u0000\u007f🦀', 'it\'s `quoted` \\ "x"']) {
+    assert.equal(decodeURIComponent(encodeGrpcMessage(text)), text);
+  }
+});
 
 test('curl calls a method with JSON in either spelling, and unknown fields are refused', async () => {
   await using api = await start();

@@ -4,6 +4,7 @@ import type { BuilderdError } from '../../core/errors.ts';
 import type { Log } from '../../core/log.ts';
 import { faultOf } from '../http/fault-answer.ts';
 import { problemOf, retryAfterOf } from '../http/problem.ts';
+import { encodeGrpcMessage } from './grpc-message.ts';
 
 /** In the metadata of each fault that we worded. */
 export const ERROR_CODE = 'builderd-error-code';
@@ -67,15 +68,13 @@ export function answerRpcFault(
   const error = rpcFault(fault, request, log);
   const type = request.headers['content-type'] ?? '';
   if (type.startsWith('application/grpc')) {
-    return reply
-      .code(200)
-      .type(type)
-      .headers({
-        'grpc-status': String(error.code),
-        'grpc-message': encodeURIComponent(error.rawMessage),
-        ...Object.fromEntries(error.metadata),
-      })
-      .send();
+    return answerWithHeaders(reply, {
+      ...reply.getHeaders(),
+      'content-type': type,
+      'grpc-status': String(error.code),
+      'grpc-message': encodeGrpcMessage(error.rawMessage),
+      ...Object.fromEntries(error.metadata),
+    });
   }
   const { status } = problemOf(fault, request.id);
   if (status === 401) reply.header('www-authenticate', 'Bearer realm="builderd"');
@@ -84,6 +83,24 @@ export function answerRpcFault(
     .headers(Object.fromEntries(error.metadata))
     .type('application/json')
     .send(JSON.stringify({ code: codeName(error.code), message: error.rawMessage }));
+}
+
+/**
+ * A gRPC client takes a status out of headers only when they end the stream. Fastify writes the head
+ * before it ends, and the end is then a frame of its own.
+ */
+function answerWithHeaders(
+  reply: FastifyReply,
+  headers: Readonly<Record<string, string | number | string[] | undefined>>,
+): FastifyReply {
+  reply.hijack();
+  const { raw } = reply;
+  raw.statusCode = 200;
+  for (const [name, value] of Object.entries(headers)) {
+    if (value !== undefined) raw.setHeader(name, value);
+  }
+  raw.end();
+  return reply;
 }
 
 /** `InvalidArgument` as the Connect protocol writes it: `invalid_argument`. */

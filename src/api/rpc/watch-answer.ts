@@ -1,4 +1,5 @@
 import type { UniversalServerResponse } from '@connectrpc/connect/protocol';
+import { plainGrpcMessage } from './grpc-message.ts';
 import { ERROR_CODE } from './rpc-fault.ts';
 
 /** First byte of the envelope that ends a stream: of Connect's and of gRPC-Web's. */
@@ -10,7 +11,8 @@ const MAX_WORDS = 2000;
 /**
  * The same answer; `onFault` is told what it says of a fault of ours that no handler has thrown,
  * because it came while the answer was put into bytes. The protocol's library keeps such a fault to
- * itself and the client, so that it is read from what is sent.
+ * itself and the client, so that it is read from what is sent. gRPC's message is made plain, once
+ * the body has ended and the trailers stand.
  */
 export function watchAnswer(
   answer: UniversalServerResponse,
@@ -24,6 +26,7 @@ export function watchAnswer(
       last = chunk;
       yield chunk;
     }
+    plainGrpcMessage(trailer);
     const isBare = status >= 400;
     const isEnd = ((last?.[0] ?? 0) & END_FLAGS) !== 0;
     const said = [
