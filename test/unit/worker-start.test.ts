@@ -5,6 +5,7 @@ import path from 'node:path';
 import { test } from 'node:test';
 import { FIRST_ID_BASE, IdRanges, workerIds } from '../../src/builds/worker/id-ranges.ts';
 import { parseLaunchReport } from '../../src/builds/worker/launch-report.ts';
+import { parseProcessStatus } from '../../src/builds/worker/living-processes.ts';
 import {
   describeWorkerRoot,
   loadedLibraries,
@@ -30,6 +31,16 @@ test('IdRanges runs out in time for signed 32-bit ids', () => {
   }, /no range of ids is free/);
   assert.equal(taken.length, 4096);
   assert.ok(taken.every((base) => workerIds(base).worker < 2 ** 31));
+});
+
+test('parseProcessStatus() takes a zombie for dead, unless one of its threads lives on', () => {
+  const status = (state: string, threads: number): string =>
+    `Name:\tbuilderd\nState:\t${state}\nUid:\t70000\t70000\t70000\t70000\nThreads:\t${threads}\n`;
+  const living = { pid: 7, name: 'builderd', uids: [70_000, 70_000, 70_000, 70_000] };
+  assert.deepEqual(parseProcessStatus(7, status('D (disk sleep)', 1)), living);
+  assert.deepEqual(parseProcessStatus(7, status('Z (zombie)', 2)), living);
+  assert.equal(parseProcessStatus(7, status('Z (zombie)', 1)), undefined);
+  assert.equal(parseProcessStatus(7, status('X (dead)', 0)), undefined);
 });
 
 test('parseLaunchReport() reads a start and an end', () => {
