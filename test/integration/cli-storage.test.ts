@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { rm, truncate } from 'node:fs/promises';
+import { rm, truncate, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { type BuildId, newBuildId, parseBuildId, type TenantId } from '../../src/core/ids.ts';
@@ -129,6 +129,16 @@ test('df says what each tenant keeps and what the disk has', async () => {
   const text = await run('df');
   assert.match(text.stdout, /^TENANT +BLOBS +SIZE/);
   assert.match(text.stdout, /^acme +2 +11\.7 KiB .* 1 encrypted$/m);
+});
+
+test('H15: the documentation says that nothing is removed by hand, and what is there instead', async () => {
+  const text = await readFile(join(import.meta.dirname, '../../docs/storage.md'), 'utf8');
+  const [, part = ''] = text.split('## Nothing is removed by hand');
+  for (const command of ['df', 'gc', 'fsck']) {
+    assert.ok(part.includes(`\`${command}`), command);
+    assert.equal((await runCli([command, '--help'])).code, 0);
+  }
+  assert.match(part, /-mtime \+30 -exec rm.* are unsafe/);
 });
 
 test('H15: gc removes what is due, and --dry-run only says so', async () => {
