@@ -211,6 +211,11 @@ test('several workers run side by side, each with its own ids', { skip: needsRoo
   const ids = new Set(builds.map(({ isolation }) => isolation.securityContexts[0]));
   const networks = new Set(builds.map(({ isolation }) => isolation.networkNamespace));
   assert.deepEqual([ids.size, networks.size], [3, 3]);
+  for (const { isolation } of builds) {
+    const [, ...contexts] = isolation.securityContexts;
+    const wanted = ['no_new_privs', 'capabilities=none', 'network=none', 'seccomp=filter'];
+    assert.deepEqual(contexts, wanted);
+  }
 });
 
 test('a worker starts from a compile cache that it can only read', {
