@@ -31,7 +31,7 @@ export interface RoleProcessOptions {
 const LAST_WORDS_MS = 500;
 const PROGRAM = fileURLToPath(new URL('../builderd.mjs', import.meta.url));
 /** SIGUSR1 must never open a debugger in a process that holds keys or the containerd socket. */
-const NODE_FLAGS = ['--disable-sigusr1', '--max-semi-space-size=4', '--expose-gc'];
+const NODE_FLAGS = ['--disable-sigusr1', '--max-semi-space-size=4'];
 
 /** One running role. Its settings come by its standard input: its environment holds no secret. */
 export class RoleProcess {

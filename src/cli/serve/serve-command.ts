@@ -21,6 +21,7 @@ import { oneLine } from '../print-fault.ts';
 import { builderdVersion } from '../version.ts';
 import { checkSettings } from './check-settings.ts';
 import { keepMemoryPrivate } from './keep-memory-private.ts';
+import { returnMemoryOnceStarted } from './return-memory.ts';
 import { connectServiceManager } from './service-manager.ts';
 import { type Identity, ROLES, type RoleName } from './role-protocol.ts';
 import { makeLogDirectory, prepareDirectories, questionablePlaces } from './service-directories.ts';
@@ -136,11 +137,13 @@ export async function runServe(options: ServeOptions, io: Io): Promise<void> {
   if (unguarded !== undefined) {
     log.warn({ code: unguarded }, 'A core dump of this service would hold its memory');
   }
+  const settling = returnMemoryOnceStarted();
   try {
     await supervisor.run();
     await reloads;
     log.info({}, 'The service has ended');
   } finally {
+    clearTimeout(settling);
     await sink.flush(FLUSH_MS);
   }
 }
