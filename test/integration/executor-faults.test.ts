@@ -61,7 +61,11 @@ async function buildWithFault(target: number, when: 'before' | 'after'): Promise
   const call = { isRunning: () => false, signal: AbortSignal.timeout(30_000) };
   await reconciler.run(call);
   const again = await reconciler.run(call);
-  assert.deepEqual(again.orphans, { build: 0, lease: 0, staging: 0 }, 'I13: a second run did more');
+  assert.deepEqual(
+    again.orphans,
+    { build: 0, lease: 0, staging: 0, scratch: 0, blob: 0 },
+    'I13: a second run did more',
+  );
   const broken = await service.broken({ secrets: ['a secret that nobody may see'] });
   return { calls: plan.calls, fired: plan.fired, state, broken };
 }
