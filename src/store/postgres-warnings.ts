@@ -1,3 +1,4 @@
+import { hostname } from 'node:os';
 import { sql } from 'kysely';
 import type { Db } from './database.ts';
 import { isLocal, type PostgresTarget } from './postgres-url.ts';
@@ -50,6 +51,7 @@ export function connectionsOfOneHost({ poolMax }: PostgresTarget): number {
 export function warningsOf(
   target: PostgresTarget,
   facts: PostgresFacts,
+  hosts = 1,
 ): readonly DatabaseWarning[] {
   const setting = 'DATABASE_URL';
   const warnings: DatabaseWarning[] = [];
@@ -68,10 +70,10 @@ export function warningsOf(
     });
   }
   const limit = facts.maxConnections - facts.reservedConnections;
-  const current = connectionsOfOneHost(target);
+  const current = hosts * connectionsOfOneHost(target);
   if (current > limit) {
-    const message =
-      'The pools of one host may want more connections than PostgreSQL allows; lower pool_max_conns or raise max_connections';
+    const whose = hosts === 1 ? 'one host' : 'all hosts together';
+    const message = `The pools of ${whose} may want more connections than PostgreSQL allows; lower pool_max_conns or raise max_connections`;
     warnings.push({ setting, message, current, limit });
   }
   if (facts.synchronousCommit === 'off') {
@@ -84,9 +86,20 @@ export function warningsOf(
   return warnings;
 }
 
+/** For a database of our schema, which knows the other hosts. */
 export async function readWarnings(
   db: Db,
   target: PostgresTarget,
 ): Promise<readonly DatabaseWarning[]> {
-  return warningsOf(target, await readPostgresFacts(db));
+  return warningsOf(target, await readPostgresFacts(db), 1 + (await countOtherHosts(db)));
+}
+
+/** Those whose executors are there; nobody knows of a host that runs an api alone. */
+async function countOtherHosts(db: Db): Promise<number> {
+  const row = await db.k
+    .selectFrom('executors')
+    .select((eb) => eb.fn.count('host').distinct().as('hosts'))
+    .where('host', '<>', hostname())
+    .executeTakeFirst();
+  return readInteger(row?.hosts, 'executors.host');
 }

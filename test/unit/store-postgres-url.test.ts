@@ -120,6 +120,11 @@ test('H11 and H12: warningsOf() tells of TLS without identity, plain connections
     facts,
   );
   assert.deepEqual([large?.current, large?.limit], [202, 97]);
+  const small = parsePostgresUrl('postgres://u@localhost/d?pool_max_conns=9');
+  assert.deepEqual(warningsOf(small, facts, 4), []);
+  const [many] = warningsOf(small, facts, 5);
+  assert.deepEqual([many?.current, many?.limit], [100, 97]);
+  assert.match(many?.message ?? '', /^The pools of all hosts together may want more/);
   assert.match(of('postgres://u@localhost/d', { synchronousCommit: 'off' }).join(), /loses builds/);
 });
 
