@@ -184,6 +184,7 @@ const REFUSED: readonly (readonly [Readonly<Record<string, string>>, number, Reg
     2,
     /Cannot read UNKEY_BUILDERD_TLS_CERT_FILE/,
   ],
+  [{ ENABLE_ISOLATION: 'false' }, 2, /ENABLE_ISOLATION false .* needs AUTH_MODE development/],
   [{ OPERATOR_TOKEN_FILE: '/none' }, 2, /Cannot run the api: Cannot use the operator token/],
 ];
 for (const [settings, code, sentence] of REFUSED) {
@@ -194,3 +195,18 @@ for (const [settings, code, sentence] of REFUSED) {
     assert.match(service.stderr, /^builderd: Cannot .*\nnext: .*\.\n$/m);
   });
 }
+
+test('a second service of this host does not start with the ids that the workers of the first have', async () => {
+  // Of this test alone; a service that names none takes others.
+  const settings = { WORKER_ID_BASE: String(0x6600_0000) };
+  await using first = await RunningService.start({ settings });
+  await using second = await RunningService.launch({ settings });
+  assert.equal(await second.ended, 2);
+  assert.match(
+    second.stderr,
+    /Cannot run the executor: Cannot give workers the ids from 1711276032 on: another service of this host does; give each its own UNKEY_BUILDERD_WORKER_ID_BASE/,
+  );
+  assert.equal(await first.stop(), 0);
+  await using third = await RunningService.start({ settings });
+  assert.equal(await third.stop(), 0);
+});
