@@ -6,6 +6,7 @@ import { scrubBlobs } from '../../src/store/artifacts/check-blobs.ts';
 import { collectGarbage } from '../../src/store/artifacts/collect-garbage.ts';
 import { findExpiredBuilds } from '../../src/store/artifacts/expired-builds.ts';
 import { openLocalStore } from '../../src/store/artifacts/local-store.ts';
+import { newBuildId } from '../../src/core/ids.ts';
 import type { BuildState } from '../../src/core/build-state.ts';
 import type { Log, LogFields } from '../../src/core/log.ts';
 import type { Database } from '../../src/store/database.ts';
@@ -66,6 +67,58 @@ forEachDatabase((name, openTestDatabase) => {
     assert.deepEqual(bad, [BAD]);
     assert.equal(await stateOf(database, BAD), 'failed internal');
     assert.equal(await claim(database), undefined);
+  });
+
+  test(`${name}: a tenant whose events cannot be numbered keeps no other tenant waiting`, async () => {
+    await using opened = await openTestDatabase();
+    const { database } = opened;
+    const broken = await addTenant(database, 'broken');
+    const tenant = await addTenant(database, 'acme');
+    await addBuild(database, broken);
+    const good = await addBuild(database, tenant);
+    await database.k
+      .updateTable('tenants')
+      .set({ event_seq: Number.MAX_SAFE_INTEGER })
+      .where('id', '=', broken)
+      .execute();
+    const bad: string[] = [];
+    const onBadTenant = (id: string): void => void bad.push(id);
+    assert.equal((await claim(database, { onBadTenant }))?.buildId, good);
+    assert.deepEqual(bad, [broken]);
+    assert.equal(await claim(database), undefined);
+  });
+
+  test(`${name}: a webhook whose row cannot be read is stopped, and its tenant's builds start`, async () => {
+    await using opened = await openTestDatabase();
+    const { database } = opened;
+    const tenant = await addTenant(database, 'acme');
+    const build = await addBuild(database, tenant);
+    await database.k
+      .insertInto('webhooks')
+      .values({
+        id: newBuildId(),
+        tenant_id: tenant,
+        url: 'https://hooks.example.test/',
+        events: '["no such event"]',
+        sealed: Buffer.from('sealed'),
+        active: 1,
+        disabled_reason: null,
+        last_at: null,
+        last_status: null,
+        last_error: null,
+        last_success_at: null,
+        created_at: 0,
+        updated_at: 0,
+      })
+      .execute();
+    assert.equal((await claim(database))?.buildId, build);
+    const hooks = await database.k
+      .selectFrom('webhooks')
+      .select(['active', 'disabled_reason'])
+      .execute();
+    assert.deepEqual(hooks, [
+      { active: 0, disabled_reason: 'the list of its events cannot be read' },
+    ]);
   });
 
   test(`${name}: a held build whose row cannot be read does not keep others from being taken back`, async () => {

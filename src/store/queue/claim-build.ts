@@ -1,6 +1,6 @@
 import { sql } from 'kysely';
-import { asBuilderdError, BuilderdError } from '../../core/errors.ts';
-import { type BuildId, parseBuildId } from '../../core/ids.ts';
+import { asBuilderdError, BuilderdError, isBuilderdError } from '../../core/errors.ts';
+import { type BuildId, parseBuildId, type TenantId } from '../../core/ids.ts';
 import type { Quotas } from '../../core/quotas.ts';
 import type { Database, Db } from '../database.ts';
 import { appendEvent } from '../events/append-event.ts';
@@ -52,11 +52,23 @@ export async function claimBuild(
   database: Database,
   options: ClaimOptions,
 ): Promise<Claim | undefined> {
+  const passedOver = new Set<TenantId>();
   for (;;) {
     if (!(await isAnythingPending(database))) return undefined;
-    const found = await database.transaction((tx) => claimInside(tx, options), options);
-    if (found?.kind !== 'unreadable') return found?.claim;
-    options.onBadBuild?.(found.build);
+    let taking: TenantId | undefined;
+    const isOpen = ({ tenantId }: Candidate): boolean => !passedOver.has(tenantId);
+    const onTake = ({ tenantId }: Candidate): void => void (taking = tenantId);
+    try {
+      const use = { ...options, isOpen, onTake };
+      const found = await database.transaction((tx) => claimInside(tx, use), options);
+      if (found?.kind !== 'unreadable') return found?.claim;
+      options.onBadBuild?.(found.build);
+    } catch (reason) {
+      // What is wrong with one tenant's rows must not keep the others from starting.
+      if (taking === undefined || !isBuilderdError(reason, 'internal')) throw reason;
+      options.onBadTenant?.(taking, reason);
+      passedOver.add(taking);
+    }
   }
 }
 
@@ -65,7 +77,14 @@ type Found =
   /** It has failed, and is in nobody's way any more. */
   | { readonly kind: 'unreadable'; readonly build: UnreadableBuild };
 
-async function claimInside(tx: Db, options: ClaimOptions): Promise<Found | undefined> {
+async function claimInside(
+  tx: Db,
+  options: ClaimOptions & {
+    readonly isOpen: (candidate: Candidate) => boolean;
+    /** Called before anything is written for the tenant. */
+    readonly onTake: (candidate: Candidate) => void;
+  },
+): Promise<Found | undefined> {
   if (tx.dialect === 'postgres') {
     await sql.raw(`select pg_advisory_xact_lock(${ADVISORY_LOCK})`).execute(tx.k);
   }
@@ -74,10 +93,13 @@ async function claimInside(tx: Db, options: ClaimOptions): Promise<Found | undef
   if (slot === undefined || held.onHost >= options.maxConcurrent) return undefined;
   const virtualTime = await readVirtualTime(tx);
   const candidates = await readCandidates(tx, held.byTenant, options);
-  const eligible = candidates.filter(({ running, quotas }) => running < quotas.maxConcurrentBuilds);
+  const eligible = candidates.filter(
+    (each) => each.running < each.quotas.maxConcurrentBuilds && options.isOpen(each),
+  );
   for (const candidate of inFairOrder(eligible, virtualTime)) {
     const row = await lockHead(tx, candidate.head);
     if (row === undefined) continue;
+    options.onTake(candidate);
     const head = parseHead(row);
     if (head instanceof BuilderdError) {
       const build = { id: candidate.head, reason: head };

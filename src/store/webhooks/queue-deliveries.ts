@@ -2,6 +2,7 @@ import { sql } from 'kysely';
 import type { EventType } from '../../core/event-types.ts';
 import { newId } from '../../core/ids.ts';
 import type { Db } from '../database.ts';
+import { parseEach } from '../parse-each.ts';
 import { readInteger } from '../row-values.ts';
 import { DELIVERY_LEASE_MS } from './delivery-rows.ts';
 import { parseWebhookEvents } from './webhook-record.ts';
@@ -27,8 +28,13 @@ export async function queueDeliveries(
     .where('tenant_id', '=', tenantId)
     .where('active', '=', 1)
     .execute();
-  for (const hook of hooks) {
-    if (!parseWebhookEvents(hook.events).includes(type)) continue;
+  const { parsed, unreadable } = parseEach(hooks, ({ id, events }) => ({
+    id,
+    events: parseWebhookEvents(events),
+  }));
+  for (const { row } of unreadable) await disableUnreadable(tx, row.id);
+  for (const hook of parsed) {
+    if (!hook.events.includes(type)) continue;
     await tx.k
       .insertInto('webhook_deliveries')
       .values({
@@ -45,6 +51,15 @@ export async function queueDeliveries(
       .execute();
     await giveUpOldest(tx, hook.id, mostPending);
   }
+}
+
+/** It would keep every event of its tenant from being written, and with that every build. */
+async function disableUnreadable(tx: Db, webhookId: string): Promise<void> {
+  await tx.k
+    .updateTable('webhooks')
+    .set({ active: 0, disabled_reason: 'the list of its events cannot be read' })
+    .where('id', '=', webhookId)
+    .execute();
 }
 
 /** Gives up the oldest that wait beyond `mostPending`, and counts them; not one that is being sent. */
