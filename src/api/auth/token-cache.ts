@@ -1,4 +1,4 @@
-import { createHash } from 'node:crypto';
+import { hash } from 'node:crypto';
 import type { Caller } from '../../builds/service/caller.ts';
 
 /** What a credential proves; address and request id are of the request. */
@@ -58,5 +58,5 @@ export class TokenCache {
 }
 
 function keyOf(token: string): string {
-  return createHash('sha256').update(token, 'utf8').digest('base64');
+  return hash('sha256', token, 'base64');
 }

@@ -1,6 +1,7 @@
 import { BUILD_STATES, type BuildState } from '../../core/build-state.ts';
 import type { BuildId } from '../../core/ids.ts';
 import type { Db } from '../database.ts';
+import { PreparedQuery, type UnreadRow } from '../prepared-query.ts';
 import {
   readInteger,
   readOneOf,
@@ -33,37 +34,51 @@ export async function stepsOf(
   db: Db,
   ids: readonly BuildId[],
 ): Promise<ReadonlyMap<string, readonly StepRecord[]>> {
-  if (ids.length === 0) return new Map();
-  const rows = await db.k
+  const [id] = ids;
+  if (id === undefined) return new Map();
+  const rows: readonly UnreadRow[] =
+    ids.length === 1 ? await STEPS_OF_ONE.run(db, { id }) : await selectSteps(db.k, ids).execute();
+  return grouped(rows, 'steps', parseStepRow);
+}
+
+const selectSteps = (k: Db['k'], ids: readonly BuildId[]) =>
+  k
     .selectFrom('steps')
     .selectAll()
     .where('build_id', 'in', [...ids])
     .orderBy('build_id')
     .orderBy('attempt')
-    .orderBy('seq')
-    .execute();
-  return grouped(rows.map((row) => [row.build_id, parseStepRow({ ...row })]));
-}
+    .orderBy('seq');
+const STEPS_OF_ONE = new PreparedQuery<{ id: BuildId }>((k, value) =>
+  selectSteps(k, [value('id')]),
+);
 
 /** Artifacts of each build that has some, sorted by name. */
 export async function artifactsOf(
   db: Db,
   ids: readonly BuildId[],
 ): Promise<ReadonlyMap<string, readonly ArtifactRecord[]>> {
-  if (ids.length === 0) return new Map();
-  const rows = await db.k
+  const [id] = ids;
+  if (id === undefined) return new Map();
+  const rows: readonly UnreadRow[] =
+    ids.length === 1
+      ? await ARTIFACTS_OF_ONE.run(db, { id })
+      : await selectArtifacts(db.k, ids).execute();
+  return grouped(rows, 'build_artifacts', parseArtifactRow);
+}
+
+const selectArtifacts = (k: Db['k'], ids: readonly BuildId[]) =>
+  k
     .selectFrom('build_artifacts')
     .selectAll()
     .where('build_id', 'in', [...ids])
     .orderBy('build_id')
-    .orderBy('name')
-    .execute();
-  return grouped(rows.map((row) => [row.build_id, parseArtifactRow({ ...row })]));
-}
+    .orderBy('name');
+const ARTIFACTS_OF_ONE = new PreparedQuery<{ id: BuildId }>((k, value) =>
+  selectArtifacts(k, [value('id')]),
+);
 
-type Row = { readonly [column: string]: unknown };
-
-function parseStepRow(row: Row): StepRecord {
+function parseStepRow(row: UnreadRow): StepRecord {
   return {
     attempt: readInteger(row['attempt'], 'steps.attempt'),
     state: readOneOf(BUILD_STATES, row['state'], 'steps.state'),
@@ -74,7 +89,7 @@ function parseStepRow(row: Row): StepRecord {
   };
 }
 
-export function parseArtifactRow(row: Row): ArtifactRecord {
+export function parseArtifactRow(row: UnreadRow): ArtifactRecord {
   return {
     name: readText(row['name'], 'build_artifacts.name'),
     format: readText(row['format'], 'build_artifacts.format'),
@@ -85,9 +100,15 @@ export function parseArtifactRow(row: Row): ArtifactRecord {
   };
 }
 
-function grouped<T>(pairs: readonly (readonly [string, T])[]): ReadonlyMap<string, readonly T[]> {
+function grouped<T>(
+  rows: readonly UnreadRow[],
+  table: string,
+  parse: (row: UnreadRow) => T,
+): ReadonlyMap<string, readonly T[]> {
   const groups = new Map<string, T[]>();
-  for (const [id, value] of pairs) {
+  for (const row of rows) {
+    const id = readText(row['build_id'], `${table}.build_id`);
+    const value = parse(row);
     const group = groups.get(id);
     if (group === undefined) groups.set(id, [value]);
     else group.push(value);

@@ -1,5 +1,6 @@
 import type { BuildId, TenantId } from '../../core/ids.ts';
 import type { Db } from '../database.ts';
+import { PreparedQuery } from '../prepared-query.ts';
 import { type BuildRecord, parseBuildRow } from './build-record.ts';
 
 /** A build of this tenant. */
@@ -8,9 +9,13 @@ export async function findBuild(
   tenantId: TenantId,
   id: BuildId,
 ): Promise<BuildRecord | undefined> {
-  const row = await ownBuild(db, tenantId, id).executeTakeFirst();
-  return row === undefined ? undefined : parseBuildRow({ ...row });
+  const [row] = await ONE_BUILD.run(db, { id, tenantId });
+  return row === undefined ? undefined : parseBuildRow(row);
 }
+
+const ONE_BUILD = new PreparedQuery<{ id: BuildId; tenantId: TenantId }>((k, value) =>
+  ownBuild(k, value('tenantId'), value('id')),
+);
 
 /**
  * A build of this tenant that nobody else changes until the transaction ends. Rows are locked in
@@ -21,14 +26,14 @@ export async function lockBuild(
   tenantId: TenantId,
   id: BuildId,
 ): Promise<BuildRecord | undefined> {
-  const query = ownBuild(tx, tenantId, id);
+  const query = ownBuild(tx.k, tenantId, id);
   // SQLite's transactions are alone from their first statement on.
   const row = await (tx.dialect === 'postgres' ? query.forUpdate() : query).executeTakeFirst();
   return row === undefined ? undefined : parseBuildRow({ ...row });
 }
 
-const ownBuild = (db: Db, tenantId: TenantId, id: BuildId) =>
-  db.k
+const ownBuild = (k: Db['k'], tenantId: TenantId, id: BuildId) =>
+  k
     .selectFrom('builds')
     .selectAll()
     .where('id', '=', id)
