@@ -42,7 +42,7 @@ export interface ClaimOptions {
 const OVERTAKE_LIMIT_MS = 5 * 60_000;
 
 /** Claims are made one after the other, so that caps and shares are exact on all hosts together. */
-const ADVISORY_LOCK = 0x6275_696c_6451;
+export const CLAIM_LOCK = 0x6275_696c_6451;
 
 /**
  * Takes one build, if any may start here and now, in one transaction: state `pulling`, attempt
@@ -86,7 +86,7 @@ async function claimInside(
   },
 ): Promise<Found | undefined> {
   if (tx.dialect === 'postgres') {
-    await sql.raw(`select pg_advisory_xact_lock(${ADVISORY_LOCK})`).execute(tx.k);
+    await sql.raw(`select pg_advisory_xact_lock(${CLAIM_LOCK})`).execute(tx.k);
   }
   const held = await readHeld(tx, options.host);
   const slot = smallestFree(held.slots, options.slots.count);

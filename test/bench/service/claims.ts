@@ -1,5 +1,6 @@
 import type { DatabaseKind } from './bench-database.ts';
 import { openBenchDatabase } from './bench-database.ts';
+import type { ClaimTime } from './claimer.ts';
 import { HelperProcess } from './helper-process.ts';
 import { percentile } from '../statistics.ts';
 import { seedTenants, seedWaiting } from './seed.ts';
@@ -11,9 +12,15 @@ export interface ClaimTimes {
   readonly tenants: number;
   readonly claimers: number;
   readonly claims: number;
-  readonly p50Ms: number;
-  readonly p99Ms: number;
-  readonly maxMs: number;
+  readonly transaction: Spread;
+  readonly call: Spread;
+}
+
+/** Milliseconds. */
+export interface Spread {
+  readonly p50: number;
+  readonly p99: number;
+  readonly max: number;
 }
 
 /** Claims from a queue of 10,000 builds, by one process and then by two at once. */
@@ -39,7 +46,10 @@ export async function measureClaims(
       claimers
         .slice(0, count)
         .map((claimer, n) =>
-          claimer.call<number[]>('claim', { name: `host-${n}`, count: Math.ceil(claims / count) }),
+          claimer.call<ClaimTime[]>('claim', {
+            name: `host-${n}`,
+            count: Math.ceil(claims / count),
+          }),
         ),
     );
     const times = lists.flat();
@@ -48,10 +58,13 @@ export async function measureClaims(
       tenants,
       claimers: count,
       claims: times.length,
-      p50Ms: percentile(times, 50),
-      p99Ms: percentile(times, 99),
-      maxMs: Math.max(...times),
+      transaction: spreadOf(times.map(({ transaction }) => transaction)),
+      call: spreadOf(times.map(({ call }) => call)),
     });
   }
   return results;
+}
+
+function spreadOf(times: readonly number[]): Spread {
+  return { p50: percentile(times, 50), p99: percentile(times, 99), max: Math.max(...times) };
 }

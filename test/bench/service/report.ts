@@ -22,10 +22,10 @@ export interface ServiceResults {
 export function serviceVerdicts(results: ServiceResults): Verdict[] {
   const { claims, throughput, followers, startUps } = results;
   return [
-    ...claims.map(({ database, tenants, claimers, p99Ms }) =>
+    ...claims.map(({ database, tenants, claimers, transaction }) =>
       verdict(
-        `${database}: p99 of a claim among 10,000 builds of ${thousands(tenants)} tenants, ${claimers} at once, under ${CLAIM_P99_MS} ms`,
-        p99Ms,
+        `${database}: p99 of the transaction of a claim among 10,000 builds of ${thousands(tenants)} tenants, ${claimers} at once, under ${CLAIM_P99_MS} ms`,
+        transaction.p99,
         (value) => value < CLAIM_P99_MS,
         milliseconds,
       ),
@@ -79,15 +79,26 @@ export function renderService({
     '## Claims',
     '',
     ...table(
-      ['Database', 'Tenants', 'Claimers', 'Claims', 'p50', 'p99', 'max'],
+      [
+        'Database',
+        'Tenants',
+        'Claimers',
+        'Claims',
+        'Transaction p50',
+        'p99',
+        'max',
+        'With the wait for other claimers: p50',
+        'p99',
+        'max',
+      ],
       claims.map((each) => [
         each.database,
         thousands(each.tenants),
         String(each.claimers),
         String(each.claims),
-        milliseconds(each.p50Ms),
-        milliseconds(each.p99Ms),
-        milliseconds(each.maxMs),
+        ...[each.transaction, each.call].flatMap(({ p50, p99, max }) =>
+          [p50, p99, max].map(milliseconds),
+        ),
       ]),
     ),
     '',
