@@ -168,7 +168,7 @@ class SqliteDriver implements Driver {
 class SqliteConnection implements DatabaseConnection {
   readonly #db: DatabaseSync;
   readonly #scope: TransactionScope;
-  readonly #statements = new Map<string, { statement: StatementSync; reads: boolean }>();
+  readonly #statements = new Map<string, Prepared>();
 
   constructor(db: DatabaseSync, scope: TransactionScope) {
     this.#db = db;
@@ -213,26 +213,41 @@ class SqliteConnection implements DatabaseConnection {
   }
 
   #run<R>(sql: string, parameters: readonly unknown[]): QueryResult<R> {
-    const { statement, reads } = this.#prepare(sql);
+    const { statement, columns } = this.#prepare(sql);
     const values = parameters.map(bindable);
-    if (reads) {
-      // Kysely names the type that its caller believes in; the caller parses. A normal prototype,
-      // so that rows compare with literals.
-      return { rows: statement.all(...values).map((row) => ({ ...row }) as R) };
+    if (columns.length > 0) {
+      // Kysely names the type that its caller believes in; the caller parses.
+      return { rows: statement.all(...values).map((row) => rowOf(columns, row) as R) };
     }
     const { changes } = statement.run(...values);
     return { rows: [], numAffectedRows: BigInt(changes) };
   }
 
-  #prepare(sql: string): { statement: StatementSync; reads: boolean } {
+  #prepare(sql: string): Prepared {
     const known = this.#statements.get(sql);
     if (known !== undefined) return known;
     const statement = this.#db.prepare(sql);
-    const prepared = { statement, reads: statement.columns().length > 0 };
+    const prepared = { statement, columns: statement.columns().map(({ name }) => name) };
+    // Node makes rows that V8 keeps as dictionaries: slow to make, and slower to copy.
+    statement.setReturnArrays(true);
     if (this.#statements.size >= CACHED_STATEMENTS) this.#statements.clear();
     this.#statements.set(sql, prepared);
     return prepared;
   }
+}
+
+interface Prepared {
+  readonly statement: StatementSync;
+  /** None for a statement that gives no rows. */
+  readonly columns: readonly string[];
+}
+
+function rowOf(columns: readonly string[], values: unknown): object {
+  if (!Array.isArray(values)) throw new TypeError('SQLite gave a row that is no list');
+  const row: Record<string, unknown> = {};
+  // Several times as fast as the methods of a list; a row has forty columns.
+  for (let index = 0; index < columns.length; index += 1) row[columns[index] ?? ''] = values[index];
+  return row;
 }
 
 /** Tries again while another process holds the lock, without stopping the event loop for long. */
