@@ -52,12 +52,19 @@ async function readBounded(body: AsyncIterable<Uint8Array>, maxBytes: number): P
   return Buffer.concat(chunks);
 }
 
-/** Messages of a call; what is no whole plain envelope is refused where the protocol is read. */
+/** Of an envelope's flags: its message is compressed. */
+const COMPRESSED = 0x01;
+
+/**
+ * Messages of a call. What is compressed or no whole envelope is refused where the protocol is read;
+ * it passes over flags that it does not know, so that these excuse no message here.
+ */
 function* messagesOf(bytes: Buffer): Generator<Buffer> {
   for (let at = 0; at + ENVELOPE_BYTES <= bytes.length; ) {
     const start = at + ENVELOPE_BYTES;
     const end = start + bytes.readUInt32BE(at + 1);
-    if (bytes[at] === 0 && end <= bytes.length) yield bytes.subarray(start, end);
+    const isPlain = ((bytes[at] ?? 0) & COMPRESSED) === 0;
+    if (isPlain && end <= bytes.length) yield bytes.subarray(start, end);
     at = end;
   }
 }
