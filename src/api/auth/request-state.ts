@@ -21,6 +21,7 @@ export class RequestState {
   readonly #calls = new AbortController();
   #timer: NodeJS.Timeout | undefined;
   #stream: AbortController | undefined;
+  #isClosed = false;
   caller: Caller | undefined;
   tenant: TenantRef | undefined;
   /** Whether the tenant was suspended when it was entered. */
@@ -48,6 +49,11 @@ export class RequestState {
     if (this.#stream !== undefined) return this.#stream.signal;
     const stream = new AbortController();
     this.#stream = stream;
+    if (this.#isClosed) {
+      // What ends streams has been and will not come again.
+      stream.abort(clientGone());
+      return stream.signal;
+    }
     const { closing } = this.#options;
     const onClosing = (): void => stream.abort(closing.reason);
     if (closing.aborted) onClosing();
@@ -62,6 +68,7 @@ export class RequestState {
   }
 
   #close(): void {
+    this.#isClosed = true;
     clearTimeout(this.#timer);
     if (!this.reply.raw.writableFinished) this.#calls.abort(clientGone());
     // Also after a whole answer: whoever still follows works for nobody.
