@@ -12,6 +12,9 @@ import { type HygieneOptions, refuseUnclean, setAnswerHeaders } from './http/hyg
 import { typedQuery } from './http/query-values.ts';
 import { parseStrictBody } from './http/strict-body.ts';
 
+/** Variables of a guest: `http_proxy` and `HTTP_PROXY` are two. */
+const FREE_FORM = new Set(['env']);
+
 export interface RequestHookOptions {
   readonly gate: Gate;
   readonly limits: ApiLimits;
@@ -67,6 +70,7 @@ export function addRequestHooks(app: ApiApp, options: RequestHookOptions): void 
             maxBytes: limits.bodyBytes,
             maxDepth: limits.jsonDepth,
             maxKeys: limits.jsonKeys,
+            freeForm: FREE_FORM,
           }),
   );
 

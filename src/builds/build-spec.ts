@@ -2,6 +2,11 @@ import type { Static } from 'typebox';
 import { Type } from '../core/schema/schema-builders.ts';
 import { MAX_PATTERN_BYTES } from '../rootfs/filter/path-pattern.ts';
 import { MAX_PATTERNS } from '../rootfs/filter/tree-filter.ts';
+import {
+  ENV_NAME,
+  MAX_RUNTIME_CHARS,
+  MAX_RUNTIME_ITEMS,
+} from '../rootfs/image-config/runtime-overrides.ts';
 
 const MIB = 1024 ** 2;
 
@@ -26,6 +31,30 @@ const Patterns = (about: string) =>
     maxItems: MAX_PATTERNS,
     description: `${about} Paths from the root without a leading slash; *, ?, [a-z], ** for any depth. See docs/filters.md.`,
   });
+
+const Words = (about: string) =>
+  Type.Array(text(MAX_RUNTIME_CHARS, 'One word.'), {
+    maxItems: MAX_RUNTIME_ITEMS,
+    description: about,
+  });
+
+/** What of the image's own words the build replaces; without secrets: all of it is answered. */
+const Runtime = Type.Object(
+  {
+    entrypoint: Type.Optional(Words("Program; the image's arguments go with the image's own.")),
+    command: Type.Optional(Words('Arguments, or the program when there is no entrypoint.')),
+    workingDir: Type.Optional(text(MAX_RUNTIME_CHARS, 'Absolute path in the guest.')),
+    env: Type.Optional(
+      Type.Record(Type.String({ pattern: ENV_NAME }), text(MAX_RUNTIME_CHARS, 'Value.'), {
+        maxProperties: MAX_RUNTIME_ITEMS,
+        additionalProperties: false,
+        description: "Joins the image's variables and wins. No secrets: it is stored and answered.",
+      }),
+    ),
+    exposedPorts: Type.Optional(Words('`80`, `80/tcp`, `8000-8010/udp`, in place of the image’s.')),
+  },
+  { ...strict, description: 'What the guest runs in place of what the image says.' },
+);
 
 const GitAuth = Type.Object(
   {
@@ -121,6 +150,7 @@ export const BuildSpecSchema = Type.Object(
           removeCache: Type.Optional(
             Type.Boolean({ description: 'Leave out caches and temporary files.' }),
           ),
+          runtime: Type.Optional(Runtime),
           sourceDateEpoch: Type.Optional(Type.Integer({ minimum: 0, maximum: 2 ** 34 })),
         },
         strict,

@@ -17,6 +17,7 @@ import { buildMetadata } from '../rootfs/image-config/build-metadata.ts';
 import type { ImageConfig } from '../rootfs/image-config/image-config.ts';
 import { parseImageConfig } from '../rootfs/image-config/parse-image-config.ts';
 import { type ResolvedUser, resolveUser } from '../rootfs/image-config/resolve-user.ts';
+import { describeRuntime, withRuntime } from '../rootfs/image-config/runtime-overrides.ts';
 import { stableJson } from '../rootfs/image-config/stable-json.ts';
 import type { ConversionLimits, LayerSource } from '../rootfs/layer/layer-source.ts';
 import type { BuildRequest, Format } from './request.ts';
@@ -47,7 +48,10 @@ export interface BuildOutput {
 
 /** What the conversion is asked for, wherever it runs. */
 export interface ConversionSpec
-  extends Pick<BuildRequest, 'ext4' | 'guestFiles' | 'devices' | 'filter' | 'sourceDateEpoch'> {
+  extends Pick<
+    BuildRequest,
+    'ext4' | 'guestFiles' | 'devices' | 'filter' | 'runtime' | 'sourceDateEpoch'
+  > {
   readonly image: ImageToConvert;
   readonly outputs: readonly BuildOutput[];
   /** An empty file for data while no ext4 output can hold it; the caller closes it. */
@@ -99,12 +103,13 @@ export async function convertBuild(
     openScratch: spec.openScratch,
     policy: { devices: spec.devices, sourceDateEpoch: spec.sourceDateEpoch },
     filter: spec.filter,
+    identity: identityOf(spec),
     limits: deps.limits,
     addon: deps.addon,
     prepare: async (view) => {
       user = await userOf(view, config, call);
       if (!spec.guestFiles) return [];
-      const plan = guestPlan(view, config, user, spec);
+      const plan = guestPlan(view, withRuntime(config, spec.runtime), user, spec);
       notices.push(...plan.notices);
       return plan.additions;
     },
@@ -140,6 +145,11 @@ function filterNotices({ fidelity, unmatchedPatterns }: ConvertResult): string[]
 /** Notices become log lines, which have a largest size. */
 function shortened(pattern: string): string {
   return JSON.stringify(pattern.length > 80 ? `${pattern.slice(0, 80)}…` : pattern);
+}
+
+/** What makes the disk another one, beside its layers: the guest contract holds it. */
+function identityOf({ guestFiles, runtime }: ConversionSpec): string {
+  return guestFiles && runtime !== undefined ? stableJson(describeRuntime(runtime)) : '';
 }
 
 function outputSpec({ format, handle, direct }: BuildOutput, spec: ConversionSpec): OutputSpec {
@@ -199,6 +209,7 @@ function metadataText(spec: ConversionSpec, facts: MetadataFacts): string {
     })),
     guestFiles: spec.guestFiles,
     ...(spec.filter === undefined ? {} : { filter: spec.filter }),
+    ...(spec.runtime === undefined ? {} : { runtime: spec.runtime }),
     ...(spec.sourceDateEpoch === undefined ? {} : { sourceDateEpoch: spec.sourceDateEpoch }),
     startedAt: spec.startedAt,
     finishedAt: deps.clock.now(),

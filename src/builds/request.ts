@@ -1,5 +1,6 @@
 import type { Platform } from '../core/oci.ts';
 import type { FilterSpec } from '../rootfs/filter/filter-spec.ts';
+import type { RuntimeOverrides } from '../rootfs/image-config/runtime-overrides.ts';
 import type { ImageSource, PullPolicy } from './ports.ts';
 
 /** Formats that this version writes. */
@@ -35,6 +36,8 @@ export interface BuildRequest {
   readonly devices: 'keep' | 'standard' | 'drop';
   /** What of the image stays out; everything stays in when absent. */
   readonly filter?: FilterSpec;
+  /** What the guest runs in place of what the image says. */
+  readonly runtime?: RuntimeOverrides;
   /** Later modification times are clamped to this many seconds since 1970. */
   readonly sourceDateEpoch?: number;
 }

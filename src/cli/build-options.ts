@@ -6,6 +6,7 @@ import { TreeFilter } from '../rootfs/filter/tree-filter.ts';
 import { parseSource, type ImageSource } from '../sources/parse-source.ts';
 import { FORMATS, type BuildRequest, type Format, type SizePolicy } from '../builds/request.ts';
 import type { Config } from './config.ts';
+import { parseRuntime } from './runtime-options.ts';
 import { durationMs } from './setting-kinds.ts';
 
 /** What commander hands over; every value is still text. */
@@ -26,6 +27,11 @@ export interface RawBuildOptions {
   readonly preserve?: readonly string[];
   readonly removeDocs?: true;
   readonly removeCache?: true;
+  readonly entrypoint?: readonly string[];
+  readonly command?: readonly string[];
+  readonly workingDir?: string;
+  readonly env?: readonly string[];
+  readonly expose?: readonly string[];
   readonly sourceDateEpoch?: string;
   readonly timeout?: string;
   readonly containerdAddress?: string;
@@ -57,6 +63,7 @@ export function parseBuildRequest(
   const epoch = raw.sourceDateEpoch ?? config.sourceDateEpoch;
   const pull = raw.pull ?? config.settings.DOCKER_PULL_POLICY;
   const filter = parseFilter(raw);
+  const runtime = parseRuntime(raw);
   return {
     source,
     platform: parsePlatform(raw.platform ?? `linux/${hostArch}`),
@@ -73,6 +80,7 @@ export function parseBuildRequest(
     guestFiles: raw.guestFiles === true || raw.guestInit !== undefined,
     devices: choose(raw.devices, DEVICE_POLICIES, '--devices'),
     ...(filter === undefined ? {} : { filter }),
+    ...(runtime === undefined ? {} : { runtime }),
     ...(epoch === undefined ? {} : { sourceDateEpoch: parseEpoch(epoch) }),
   };
 }

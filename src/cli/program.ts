@@ -125,6 +125,15 @@ function buildCommand(io: Io): Command {
     .option('--remove-docs', 'leave out manuals and the like; licence texts stay')
     .option('--remove-cache', 'leave out caches and temporary files')
     .option(
+      '--entrypoint <word>',
+      "the guest's program, in place of the image's; repeatable",
+      collect,
+    )
+    .option('--command <word>', "its arguments, in place of the image's; repeatable", collect)
+    .option('--working-dir <path>', "the program's directory, in place of the image's")
+    .option('--env <name=value>', 'a variable of the guest, no secret; repeatable', collect)
+    .option('--expose <port>', "80, 53/udp, …, in place of the image's ports; repeatable", collect)
+    .option(
       '--source-date-epoch <seconds>',
       'clamp later times to this (default: SOURCE_DATE_EPOCH)',
     )

@@ -55,6 +55,8 @@ export interface ConvertOptions {
   readonly policy: LayerPolicy;
   /** What of the image stays out; what `prepare` adds does not ask it. */
   readonly filter?: FilterSpec | undefined;
+  /** What else makes this another disk than one of the same layers; empty for nothing. */
+  readonly identity?: string;
   readonly limits: ConversionLimits;
   readonly addon: Addon | undefined;
   /** Looks at the merged tree and says what to add to it. */
@@ -186,7 +188,7 @@ async function finish(
 
 function ext4Options(
   { uuid, ...rest }: Ext4OutputOptions,
-  { layers, policy, filter, signal }: ConvertOptions,
+  { layers, policy, filter, identity: other = '', signal }: ConvertOptions,
 ): Parameters<typeof writeExt4>[2] {
   if (Buffer.byteLength(rest.label) > 16) {
     throw new BuilderdError(
@@ -197,6 +199,7 @@ function ext4Options(
   const parts: string[] = layers.map((layer) => layer.diffId);
   const filtered = filter === undefined ? '' : filterIdentity(filter);
   if (filtered !== '') parts.push(filtered);
+  if (other !== '') parts.push(other);
   const identity = parts.join('\n');
   return {
     ...rest,

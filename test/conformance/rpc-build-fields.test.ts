@@ -185,6 +185,50 @@ suite('the fields of a BuildConfig that choose files and limits', () => {
     assert.notEqual(third['rootfsChecksum'], first['rootfsChecksum']);
   });
 
+  test('runtime_config is what the guest runs, and the image stays what it is', async () => {
+    using client = grpcCaller(running.api.port, 'builder.v1');
+    const runtimeConfig = {
+      command: ['-c', 'true'],
+      entrypoint: ['/bin/sh'],
+      workingDir: '/srv',
+      environment: { http_proxy: 'a', HTTP_PROXY: 'b' },
+      exposedPorts: ['80', '53/udp'],
+    };
+    const build = await ended(running, client, { target: { microvmRootfs: { runtimeConfig } } });
+    assert.equal(build['state'], 'BUILD_STATE_COMPLETED');
+    assertEchoed(build['config'], { target: { microvmRootfs: { runtimeConfig } } });
+    const plain = await ended(running, client, {});
+    assert.deepEqual(build['imageMetadata'], plain['imageMetadata']);
+    assert.notEqual(build['rootfsChecksum'], plain['rootfsChecksum']);
+    const answer = await running.api.fetch(
+      `/v1/builds/${String(build['buildId'])}/artifacts/metadata.json`,
+      { token: running.token },
+    );
+    const metadata = JSON.parse(await answer.text()) as Record<string, unknown>;
+    assert.deepEqual(
+      ['command', 'entrypoint', 'working_dir', 'exposed_ports'].map((key) => metadata[key]),
+      [['-c', 'true'], ['/bin/sh'], '/srv', ['53/udp', '80/tcp']],
+    );
+  });
+
+  test('REST takes a runtime, and shows it in the messages', async () => {
+    using client = grpcCaller(running.api.port, 'builder.v1');
+    const runtime = { command: ['x'], env: { http_proxy: 'a', HTTP_PROXY: 'b' } };
+    const buildId = await running.api.build(running.token, {
+      source: { image: { reference: REFERENCE } },
+      target: { runtime },
+    });
+    const answer = await running.api.fetch(`/v1/builds/${buildId}`, { token: running.token });
+    const shown = JSON.parse(await answer.text()) as { spec: Record<string, unknown> };
+    assert.deepEqual(shown.spec['target'], { runtime });
+    const { build } = await client.unary('GetBuild', { buildId }, running.token);
+    assertEchoed((build as Record<string, unknown>)['config'], {
+      target: {
+        microvmRootfs: { runtimeConfig: { command: ['x'], environment: runtime.env } },
+      },
+    });
+  });
+
   test('a build from REST shows its filter and its limits in the messages', async () => {
     using client = grpcCaller(running.api.port, 'builder.v1');
     const target = { exclude: ['etc'], preserve: ['etc/motd'], removeDocs: true };

@@ -11,7 +11,7 @@ import { callerWith, insertTokenRow } from '../fixtures/tokens.ts';
 
 /** Until somebody waits for a lock of this transaction. */
 async function untilBlocked(tx: Db): Promise<void> {
-  for (let tries = 0; tries < 2000; tries += 1) {
+  for (let tries = 0; tries < 6000; tries += 1) {
     const { rows } = await sql`
       select pid from pg_stat_activity where pg_backend_pid() = any(pg_blocking_pids(pid))
     `.execute(tx.k);

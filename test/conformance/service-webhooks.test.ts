@@ -179,7 +179,7 @@ forEachDatabase((name, openTestDatabase) => {
     await using two = startSender(second, receiver.host);
     for (let nth = 0; nth < 10; nth += 1) await appendEventTo(services, acme, nth);
     await receiver.wait(40);
-    const deadline = Date.now() + 20_000;
+    const deadline = Date.now() + 60_000;
     while (one.outcomes.length + two.outcomes.length < 40 && Date.now() < deadline) await sleep(10);
     assert.deepEqual(new Set([...one.outcomes, ...two.outcomes]), new Set(['delivered']));
     const ids = receiver.received.map((request) => request.headers['builderd-delivery']);

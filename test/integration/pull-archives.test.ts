@@ -40,7 +40,7 @@ test('acquire() reads what skopeo writes as oci-archive and docker-archive', asy
       tars.map((tar) => sha256(tar)),
     );
     for (const layer of got.layers) {
-      await using handle = await layer.open(AbortSignal.timeout(5000));
+      await using handle = await layer.open(AbortSignal.timeout(60_000));
       assert.equal(sha256(await handle.readFile()), layer.digest);
     }
   }

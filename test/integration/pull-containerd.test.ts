@@ -112,7 +112,7 @@ describe('createImageRepository() on containerd', () => {
       await using again = await acquire(images, source, policy);
       assert.deepEqual(again.target, image.target);
       for (const layer of again.layers) {
-        await using handle = await layer.open(AbortSignal.timeout(5000));
+        await using handle = await layer.open(AbortSignal.timeout(60_000));
         assert.equal(sha256(await handle.readFile()), layer.digest);
       }
     }

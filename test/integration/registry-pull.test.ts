@@ -29,7 +29,7 @@ async function pullWhole(harness: PullHarness, reference: string): Promise<void>
   await using got = await harness.pull(reference, { pullPolicy: 'always' });
   assert.deepEqual(got.target, image.target);
   for (const layer of got.layers) {
-    await using handle = await layer.open(AbortSignal.timeout(5000));
+    await using handle = await layer.open(AbortSignal.timeout(60_000));
     assert.deepEqual(await handle.readFile(), image.content.get(layer.digest)?.bytes);
   }
 }

@@ -135,6 +135,24 @@ test('a worker leaves out what the request names, as this process does', {
   assert.match(metadataText, /"preserve": \[\s+"srv\/small"/);
 });
 
+test('a worker tells a guest what the request names, as this process does', {
+  skip: needsRoot,
+}, async () => {
+  await using layer = await layerOf(Buffer.concat([PASSWD, rawEnd()]));
+  const config = { Entrypoint: ['/e'], Cmd: ['x'], Env: ['A=1', 'a=2'] };
+  const runtime = { command: ['own'], env: { A: 'new' }, workingDir: '/srv' };
+  const options = { config, runtime, guestFiles: true };
+  await sameInBoth([layer], { formats: ['ext4', 'tar'], ...options });
+  await using fixture = await convertJob([layer], { formats: ['tar'], ...options });
+  const { metadataText, image } = await converterIn().convert(fixture.job, callOf());
+  const tar = (await fixture.read('tar')).toString('latin1');
+  assert.match(tar, /\[\s+"\/e",\s+"own"\s+\]/);
+  assert.match(tar, /"working_dir": "\/srv"/);
+  assert.deepEqual(JSON.parse(metadataText).env, { A: 'new', a: '2' });
+  // What the build answers about the image is the image's.
+  assert.deepEqual([image.command, { ...image.env }], [['x'], { A: '1', a: '2' }]);
+});
+
 test('a worker reads a layer twice from one descriptor', { skip: needsRoot }, async () => {
   // The upper layer hides the file, but the lower one has a second name for it.
   await using lower = await layerOf(

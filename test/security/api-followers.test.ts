@@ -14,7 +14,7 @@ async function followBlindly(api: ApiHarness, path: string, token: string): Prom
   return connection;
 }
 
-/** Tries until the answer has the status, at most 20 s. */
+/** Tries until the answer has the status, at most a minute. */
 async function followUntil(
   api: ApiHarness,
   path: string,
@@ -25,7 +25,7 @@ async function followUntil(
     const answer = await api.fetch(path, { token, headers: { accept: 'text/event-stream' } });
     if (answer.status === status) return answer;
     await answer.body?.cancel();
-    assert.ok(tries < 400, `still ${answer.status}`);
+    assert.ok(tries < 1200, `still ${answer.status}`);
     await new Promise((resolve) => setTimeout(resolve, 50));
   }
 }
@@ -134,7 +134,7 @@ test('G17: one tenant can hold its share of streams and downloads, and not that 
     const again = await api.fetch(path, { token: acme.token });
     await again.body?.cancel();
     if (again.status === 200) break;
-    assert.ok(tries < 100, 'the place was not given back');
+    assert.ok(tries < 1200, 'the place was not given back');
     await new Promise((resolve) => setTimeout(resolve, 50));
   }
 });
@@ -155,7 +155,7 @@ test('G17: streams of one process are counted over logs and events, and given ba
     const again = await api.fetch('/v1/events', { token, headers });
     await again.body?.cancel();
     if (again.status === 200) break;
-    assert.ok(tries < 100, 'the places never came back');
+    assert.ok(tries < 1200, 'the places never came back');
     await new Promise((resolve) => setTimeout(resolve, 50));
   }
 });

@@ -161,7 +161,7 @@ test('G8: bodies that drip and streams that are not read end on HTTP/2 too', asy
 });
 
 test('a session without streams ends, however many frames it sends; one that is followed stays', async () => {
-  await using api = await startTestApi({ limits: { idleMs: 300 } });
+  await using api = await startTestApi({ limits: { idleMs: 3000 } });
   const { token } = await api.tenant('acme');
   const id = await api.build(token);
   const following = await openSession(api.url);

@@ -38,6 +38,23 @@ function input(run: unknown = {}): MetadataInput {
   };
 }
 
+test('buildMetadata() tells what the guest runs from what the image says', () => {
+  const image = input({ Entrypoint: ['/e'], Cmd: ['x'], Env: ['A=1'], WorkingDir: '/w' });
+  const runtime = { command: ['y'], workingDir: '/v', env: { A: '2' }, exposedPorts: ['80'] };
+  const parsed = JSON.parse(buildMetadata({ ...image, runtime }));
+  assert.deepEqual(
+    [parsed.entrypoint, parsed.command, parsed.working_dir, parsed.env, parsed.exposed_ports],
+    [['/e'], ['y'], '/v', { A: '2' }, ['80/tcp']],
+  );
+  const { Entrypoint, Cmd, Env, WorkingDir, ExposedPorts } = parsed.config;
+  assert.deepEqual(
+    [Entrypoint, Cmd, Env, WorkingDir, ExposedPorts],
+    [['/e'], ['x'], ['A=1'], '/w', []],
+  );
+  assert.deepEqual(parsed.runtime, runtime);
+  assert.equal(JSON.parse(buildMetadata(image)).runtime, undefined);
+});
+
 test('buildMetadata() holds the source, the config with numeric users, the artifacts and the times', () => {
   const text = buildMetadata(input({ User: 'app', Cmd: ['x'], Env: ['Z=1', 'A=2'] }));
   const parsed = JSON.parse(text);

@@ -37,6 +37,12 @@ test('planAttempt() takes what leaves files out', () => {
   });
 });
 
+test('planAttempt() takes what the guest runs', () => {
+  const runtime = { command: ['x'], env: { A: '1' } };
+  const plan = planAttempt({ ...image('a'), target: { runtime } }, QUOTAS, DEFAULTS);
+  assert.deepEqual(plan.runtime, runtime);
+});
+
 test('planAttempt() takes limits below those of the tenant, and never others', () => {
   const limits = { maxMemoryBytes: 256 * 2 ** 20, maxDiskBytes: 2 ** 50 };
   const plan = planAttempt({ ...image('a'), limits }, QUOTAS, DEFAULTS);

@@ -35,7 +35,7 @@ async function expectImage(source: ImageSource, image: TestImage): Promise<void>
   assert.deepEqual(got.target, image.target);
   assert.deepEqual(got.manifest, image.manifest);
   for (const layer of got.layers) {
-    await using handle = await layer.open(AbortSignal.timeout(5000));
+    await using handle = await layer.open(AbortSignal.timeout(60_000));
     assert.equal(sha256(await handle.readFile()), layer.digest);
   }
 }

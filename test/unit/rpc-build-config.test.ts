@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { create, type MessageInitShape } from '@bufbuild/protobuf';
-import { BuildConfigSchema } from '../../src/api/rpc/generated/builder_pb.js';
+import { BuildConfigSchema, InitStrategy } from '../../src/api/rpc/generated/builder_pb.js';
 import { toBuildSpec } from '../../src/api/rpc/to-build-spec.ts';
 import type { BuildSpec } from '../../src/builds/build-spec.ts';
 
@@ -60,6 +60,32 @@ const TARGETS: readonly (readonly [string, Parts, NonNullable<BuildSpec['target'
   ],
   ['remove_docs', { rootfs: { optimization: { removeDocs: true } } }, { removeDocs: true }],
   ['remove_cache', { rootfs: { optimization: { removeCache: true } } }, { removeCache: true }],
+  [
+    'runtime_config',
+    {
+      rootfs: {
+        runtimeConfig: {
+          command: ['-c'],
+          entrypoint: ['/sh'],
+          workingDir: '/srv',
+          environment: { A: '1' },
+          exposedPorts: ['80'],
+        },
+      },
+    },
+    {
+      runtime: {
+        entrypoint: ['/sh'],
+        command: ['-c'],
+        workingDir: '/srv',
+        env: { A: '1' },
+        exposedPorts: ['80'],
+      },
+    },
+  ],
+  ['an empty runtime_config, which changes nothing', { rootfs: { runtimeConfig: {} } }, {}],
+  ['TINI', { rootfs: { initStrategy: InitStrategy.TINI } }, {}],
+  ['DIRECT', { rootfs: { initStrategy: InitStrategy.DIRECT } }, { guestFiles: false }],
   ['flatten_filesystem, which always happens', { strategy: { flattenFilesystem: true } }, {}],
   ['suggested_asset_id, which is only kept', { suggestedAssetId: 'asset_01J:a.b-c' }, {}],
 ];
@@ -96,6 +122,12 @@ const REFUSED: readonly (readonly [string, Parts, string])[] = [
     'strip_debug_symbols',
     { rootfs: { optimization: { stripDebugSymbols: true } } },
     'not_supported',
+  ],
+  ['CUSTOM', { rootfs: { initStrategy: InitStrategy.CUSTOM } }, 'not_supported'],
+  [
+    'a variable with a space in its name',
+    { rootfs: { runtimeConfig: { environment: { 'A B': '' } } } },
+    'api.invalid',
   ],
   ['compress_binaries', { rootfs: { optimization: { compressBinaries: true } } }, 'not_supported'],
   ['max_cpu_cores', { limits: { maxCpuCores: 1 } }, 'not_supported'],

@@ -180,7 +180,7 @@ async function shown(
     validateConfig(file, {
       stdout: { write: (part) => (stdout += part) },
       stderr: { write: () => undefined },
-      signal: AbortSignal.timeout(5000),
+      signal: AbortSignal.timeout(60_000),
       atExit: () => undefined,
     });
   } finally {

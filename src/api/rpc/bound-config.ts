@@ -7,6 +7,8 @@ import { type BuildConfig, BuildConfigSchema } from './generated/builder_pb.js';
 const MAX_MEMBERS = 64;
 const MAX_KEY = 128;
 const MAX_VALUE = 1024;
+/** As the BuildSpec bounds `env`. */
+const MAX_VARIABLES = 256;
 const MAX_LIST = 1000;
 /** What has no narrower bound here or in the BuildSpec. */
 const MAX_TEXT = 4096;
@@ -42,10 +44,12 @@ function boundMessage(message: ReflectMessage, path: string): void {
       }
       case 'map': {
         const map = message.get(field);
-        if (map.size > MAX_MEMBERS) throw invalid(at, `has over ${MAX_MEMBERS} entries`);
+        const isEnv = field.name === 'environment';
+        const members = isEnv ? MAX_VARIABLES : MAX_MEMBERS;
+        if (map.size > members) throw invalid(at, `has over ${members} entries`);
         for (const [key, value] of map) {
           boundText(key, at, MAX_KEY);
-          boundText(value, at, MAX_VALUE);
+          boundText(value, at, isEnv ? MAX_TEXT : MAX_VALUE);
         }
         break;
       }

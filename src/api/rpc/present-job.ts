@@ -148,6 +148,7 @@ function fromSpec({
 
 function wireRootfs({ target }: BuildView['spec']) {
   const { exclude = [], preserve = [], removeDocs = false, removeCache = false } = target ?? {};
+  const { entrypoint, command, workingDir, env, exposedPorts } = target?.runtime ?? {};
   const optimization = {
     excludePatterns: [...exclude],
     preservePaths: [...preserve],
@@ -155,7 +156,17 @@ function wireRootfs({ target }: BuildView['spec']) {
     removeCache,
   };
   const isSet = exclude.length > 0 || preserve.length > 0 || removeDocs || removeCache;
-  return isSet ? { optimization } : {};
+  const runtimeConfig = {
+    entrypoint: [...(entrypoint ?? [])],
+    command: [...(command ?? [])],
+    workingDir: workingDir ?? '',
+    environment: { ...env },
+    exposedPorts: [...(exposedPorts ?? [])],
+  };
+  return {
+    ...(isSet ? { optimization } : {}),
+    ...(target?.runtime === undefined ? {} : { runtimeConfig }),
+  };
 }
 
 function wireLimits({ limits, timeoutSeconds = 0 }: BuildView['spec']) {

@@ -10,6 +10,7 @@ import {
   type BuildTarget,
   InitStrategy,
   type MicroVMRootfs,
+  type RuntimeConfig,
   type TenantResourceLimits,
 } from './generated/builder_pb.js';
 
@@ -109,28 +110,38 @@ function targetOf({ targetType }: BuildTarget): NonNullable<BuildSpec['target']>
   refuse(targetType.case === 'containerImage', 'config.target.container_image');
   return {
     formats: ['ext4'],
-    ...(targetType.case === 'microvmRootfs' ? { guestFiles: hasGuestFiles(targetType.value) } : {}),
+    ...(targetType.case === 'microvmRootfs' ? fromRootfs(targetType.value) : {}),
   };
 }
 
 /** Guests of the first builderd found their init in the image; only DIRECT goes without. */
-function hasGuestFiles(rootfs: MicroVMRootfs): boolean {
+function fromRootfs(rootfs: MicroVMRootfs): NonNullable<BuildSpec['target']> {
   const { initStrategy, runtimeConfig, optimization } = rootfs;
   const field = 'config.target.microvm_rootfs';
   refuse(initStrategy === InitStrategy.CUSTOM, `${field}.init_strategy CUSTOM`);
-  const wanted = runtimeConfig ?? undefined;
-  refuse(
-    wanted !== undefined &&
-      (wanted.command.length > 0 ||
-        wanted.entrypoint.length > 0 ||
-        wanted.workingDir !== '' ||
-        Object.keys(wanted.environment).length > 0 ||
-        wanted.exposedPorts.length > 0),
-    `${field}.runtime_config`,
-  );
   refuse(optimization?.stripDebugSymbols === true, `${field}.optimization.strip_debug_symbols`);
   refuse(optimization?.compressBinaries === true, `${field}.optimization.compress_binaries`);
-  return initStrategy !== InitStrategy.DIRECT;
+  const runtime = runtimeOf(runtimeConfig);
+  return {
+    guestFiles: initStrategy !== InitStrategy.DIRECT,
+    ...(runtime === undefined ? {} : { runtime }),
+  };
+}
+
+/** A message cannot tell an empty field from an absent one: both are what the image says. */
+function runtimeOf(
+  config: RuntimeConfig | undefined,
+): NonNullable<BuildSpec['target']>['runtime'] | undefined {
+  if (config === undefined) return undefined;
+  const { command, entrypoint, workingDir, environment, exposedPorts } = config;
+  const runtime = {
+    ...(entrypoint.length === 0 ? {} : { entrypoint }),
+    ...(command.length === 0 ? {} : { command }),
+    ...(workingDir === '' ? {} : { workingDir }),
+    ...(Object.keys(environment).length === 0 ? {} : { env: environment }),
+    ...(exposedPorts.length === 0 ? {} : { exposedPorts }),
+  };
+  return Object.keys(runtime).length === 0 ? undefined : runtime;
 }
 
 /** Two messages name files to leave out, two name files to keep: both count. */

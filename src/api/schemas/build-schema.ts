@@ -55,6 +55,15 @@ const SpecEcho = Type.Object({
       preserve: Type.Optional(Type.Array(Type.String())),
       removeDocs: Type.Optional(Type.Boolean()),
       removeCache: Type.Optional(Type.Boolean()),
+      runtime: Type.Optional(
+        Type.Object({
+          entrypoint: Type.Optional(Type.Array(Type.String())),
+          command: Type.Optional(Type.Array(Type.String())),
+          workingDir: Type.Optional(Type.String()),
+          env: Type.Optional(TextMap('As given.')),
+          exposedPorts: Type.Optional(Type.Array(Type.String())),
+        }),
+      ),
       sourceDateEpoch: Type.Optional(Type.Integer()),
     }),
   ),

@@ -21,6 +21,7 @@ export interface AttemptPlan
     | 'guestFiles'
     | 'devices'
     | 'filter'
+    | 'runtime'
     | 'sourceDateEpoch'
   > {
   readonly reference: string;
@@ -52,7 +53,7 @@ export function planAttempt(spec: unknown, quotas: Quotas, defaults: PlanDefault
     throw new BuilderdError('internal', 'Cannot build: the request has no image');
   }
   const target = request.target ?? {};
-  const { sizeBytes, extraBytes = 0, sourceDateEpoch } = target;
+  const { sizeBytes, extraBytes = 0, runtime, sourceDateEpoch } = target;
   const filter = requestedFilter(target);
   const { maxMemoryBytes = Infinity, maxDiskBytes = Infinity } = request.limits ?? {};
   return {
@@ -75,6 +76,7 @@ export function planAttempt(spec: unknown, quotas: Quotas, defaults: PlanDefault
     maxMemoryBytes: Math.min(quotas.maxMemoryBytes, maxMemoryBytes),
     maxDiskBytes: Math.min(quotas.maxDiskBytes, maxDiskBytes),
     ...(filter === undefined ? {} : { filter }),
+    ...(runtime === undefined ? {} : { runtime }),
     ...(sourceDateEpoch === undefined ? {} : { sourceDateEpoch }),
   };
 }

@@ -7,7 +7,10 @@ import type { ImageFacts, IsolationFacts } from '../service/views.ts';
 
 /** One conversion: an acquired image into files that the caller has opened. */
 export interface ConvertJob
-  extends Pick<BuildRequest, 'ext4' | 'guestFiles' | 'devices' | 'filter' | 'sourceDateEpoch'> {
+  extends Pick<
+    BuildRequest,
+    'ext4' | 'guestFiles' | 'devices' | 'filter' | 'runtime' | 'sourceDateEpoch'
+  > {
   /** Stays the caller's. */
   readonly image: AcquiredImage;
   /** Empty files, open for reading and writing; they stay the caller's. */

@@ -54,16 +54,18 @@ export function parseDocuments(
     }
   }
   checkArtifacts(described.get('artifacts'), expected.artifacts);
+  const own = objectOf(described, 'config');
   const facts: ImageFacts = {
     originalImage: image.reference,
     imageDigest: image.target.digest,
     layers: image.layers.map((layer) => layer.digest),
     labels: textMap(described, 'labels'),
-    command: textList(described, 'command'),
-    entrypoint: textList(described, 'entrypoint'),
-    workingDir: textOf(described.get('working_dir'), 'working_dir'),
-    env: textMap(described, 'env'),
-    exposedPorts: textList(described, 'exposed_ports'),
+    // The image's own words; the keys beside them say what the guest runs.
+    command: textList(own, 'Cmd'),
+    entrypoint: textList(own, 'Entrypoint'),
+    workingDir: textOf(own.get('WorkingDir'), 'WorkingDir'),
+    env: variables(textList(own, 'Env')),
+    exposedPorts: textList(own, 'ExposedPorts'),
     user: textOf(described.get('user'), 'user'),
     volumes: textList(described, 'volumes'),
   };
@@ -125,6 +127,17 @@ function textMap(object: JsonObject, name: string): Record<string, string> {
   const value = objectOf(object, name);
   if (value.size > MAX_ITEMS) throw broken(`${name} has more than ${MAX_ITEMS} keys`);
   for (const [key, item] of value) map[textOf(key, name)] = textOf(item, name);
+  return map;
+}
+
+/** `NAME=value` as the description writes them; without a prototype, too. */
+function variables(entries: readonly string[]): Record<string, string> {
+  const map: Record<string, string> = Object.create(null);
+  for (const entry of entries) {
+    const at = entry.indexOf('=');
+    if (at <= 0) throw broken('a variable has no name');
+    map[entry.slice(0, at)] = entry.slice(at + 1);
+  }
   return map;
 }
 

@@ -35,6 +35,7 @@ export function encodeInput(
       guestFiles: job.guestFiles,
       devices: job.devices,
       ...(job.filter === undefined ? {} : { filter: job.filter }),
+      ...(job.runtime === undefined ? {} : { runtime: job.runtime }),
       ...(job.sourceDateEpoch === undefined ? {} : { sourceDateEpoch: job.sourceDateEpoch }),
       configBytes: config.length,
       ...(guestInit === undefined ? {} : { guestInitBytes: guestInit.length }),

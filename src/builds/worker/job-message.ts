@@ -1,6 +1,7 @@
 import { readSync } from 'node:fs';
 import { BuilderdError } from '../../core/errors.ts';
 import type { FilterSpec } from '../../rootfs/filter/filter-spec.ts';
+import type { RuntimeOverrides } from '../../rootfs/image-config/runtime-overrides.ts';
 import type { ConversionLimits } from '../../rootfs/layer/layer-source.ts';
 import type { ConversionSpec, ImageToConvert } from '../convert-build.ts';
 import type { Format } from '../request.ts';
@@ -25,6 +26,7 @@ export interface JobMessage {
   readonly guestFiles: boolean;
   readonly devices: ConversionSpec['devices'];
   readonly filter?: FilterSpec;
+  readonly runtime?: RuntimeOverrides;
   readonly sourceDateEpoch?: number;
   readonly configBytes: number;
   readonly guestInitBytes?: number;

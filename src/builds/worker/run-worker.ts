@@ -65,6 +65,7 @@ function specOf({ message, config, guestInit }: JobParts): ConversionSpec {
     guestFiles: message.guestFiles,
     devices: message.devices,
     ...(message.filter === undefined ? {} : { filter: message.filter }),
+    ...(message.runtime === undefined ? {} : { runtime: message.runtime }),
     startedAt: new Date(message.startedAt),
     ...(message.sourceDateEpoch === undefined ? {} : { sourceDateEpoch: message.sourceDateEpoch }),
     ...(guestInit === undefined ? {} : { guestInit }),

@@ -5,6 +5,7 @@ import type { FilterSpec } from '../filter/filter-spec.ts';
 import type { MergedTree } from '../tree.ts';
 import type { ExposedPort, ImageConfig } from './image-config.ts';
 import type { ResolvedUser } from './resolve-user.ts';
+import { describeRuntime, type RuntimeOverrides, withRuntime } from './runtime-overrides.ts';
 import { stableJson, type JsonValue } from './stable-json.ts';
 
 export interface MetadataLayer extends Descriptor {
@@ -34,6 +35,7 @@ export interface MetadataInput {
   readonly artifacts: readonly MetadataArtifact[];
   readonly guestFiles: boolean;
   readonly filter?: FilterSpec;
+  readonly runtime?: RuntimeOverrides;
   readonly sourceDateEpoch?: number;
   readonly startedAt: Date;
   readonly finishedAt: Date;
@@ -41,10 +43,12 @@ export interface MetadataInput {
 
 /**
  * The text of metadata.json. Everything but `times` depends on the image and the request alone.
- * The snake_case keys at the end are those of the first builderd, for programs that read them.
+ * The snake_case keys at the end are those of the first builderd, for programs that read them: what
+ * the guest runs, whereas `config` is what the image says.
  */
 export function buildMetadata(input: MetadataInput): string {
-  const { config } = input;
+  const { config, runtime } = input;
+  const effective = withRuntime(config, runtime);
   return stableJson({
     schema: 'builderd.metadata.v1',
     builderd: { version: input.builderdVersion },
@@ -73,6 +77,7 @@ export function buildMetadata(input: MetadataInput): string {
     })),
     guestFiles: input.guestFiles,
     filter: filterOf(input.filter),
+    runtime: runtime === undefined ? undefined : describeRuntime(runtime),
     sourceDateEpoch: input.sourceDateEpoch,
     times: {
       started: input.startedAt.toISOString(),
@@ -82,11 +87,11 @@ export function buildMetadata(input: MetadataInput): string {
 
     original_image: input.reference,
     image_digest: input.target.digest,
-    command: config.cmd,
-    entrypoint: config.entrypoint,
-    working_dir: config.workingDir,
-    env: config.env,
-    exposed_ports: config.exposedPorts.map(portText),
+    command: effective.cmd,
+    entrypoint: effective.entrypoint,
+    working_dir: effective.workingDir,
+    env: effective.env,
+    exposed_ports: effective.exposedPorts.map(portText),
     user: `${input.user.uid}:${input.user.gid}`,
     volumes: config.volumes,
     labels: config.labels,

@@ -3,6 +3,7 @@ import { isPlainText } from '../../../core/plain-text.ts';
 import { parsePlatform } from '../../../runtime/registry/platform.ts';
 import { parseReference } from '../../../runtime/registry/reference.ts';
 import { TreeFilter } from '../../../rootfs/filter/tree-filter.ts';
+import { checkRuntime } from '../../../rootfs/image-config/runtime-overrides.ts';
 import type { BuildSpec } from '../../build-spec.ts';
 import { requestedFilter } from '../../requested-filter.ts';
 
@@ -43,6 +44,8 @@ export function checkSpec(spec: BuildSpec): SpecFacts {
   if (platform !== undefined) asRequestFault(() => parsePlatform(platform));
   const filter = requestedFilter(target);
   if (filter !== undefined) asRequestFault(() => new TreeFilter(filter));
+  const runtime = target?.runtime;
+  if (runtime !== undefined) asRequestFault(() => checkRuntime(runtime));
   const { registry } = parseReference(source.image.reference);
   checkLogin(source.image.auth, registry);
   return { registry };

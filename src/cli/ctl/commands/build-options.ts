@@ -11,6 +11,11 @@ export interface SpecOptions {
   readonly preserve?: readonly string[];
   readonly removeDocs?: true;
   readonly removeCache?: true;
+  readonly entrypoint?: readonly string[];
+  readonly command?: readonly string[];
+  readonly workingDir?: string;
+  readonly env?: readonly string[];
+  readonly expose?: readonly string[];
   readonly sourceDateEpoch?: number;
   readonly platform?: string;
   readonly pull?: 'always' | 'missing' | 'never';

@@ -1,6 +1,7 @@
 import type { BuildSpec } from '../../../builds/build-spec.ts';
 import { BuilderdError } from '../../../core/errors.ts';
 import { parsePlatform, parseSizePolicy } from '../../build-options.ts';
+import { parseRuntime } from '../../runtime-options.ts';
 import { parsePairs, parseSeconds } from '../command-kit.ts';
 import type { SpecOptions } from './build-options.ts';
 
@@ -44,6 +45,7 @@ export function parseFormats(text: string): (typeof FORMAT_NAMES)[number][] {
 
 function toTarget(raw: SpecOptions): Target {
   const size = raw.size === undefined ? undefined : parseSizePolicy(raw.size);
+  const runtime = parseRuntime(raw);
   return {
     ...(raw.format === undefined ? {} : { formats: parseFormats(raw.format) }),
     ...(size === undefined
@@ -60,6 +62,7 @@ function toTarget(raw: SpecOptions): Target {
     ...(raw.preserve === undefined ? {} : { preserve: [...raw.preserve] }),
     ...(raw.removeDocs === undefined ? {} : { removeDocs: raw.removeDocs }),
     ...(raw.removeCache === undefined ? {} : { removeCache: raw.removeCache }),
+    ...(runtime === undefined ? {} : { runtime }),
     ...(raw.sourceDateEpoch === undefined ? {} : { sourceDateEpoch: raw.sourceDateEpoch }),
   };
 }

@@ -77,6 +77,19 @@ function addSpecOptions(command: Command): Command {
     .option('--preserve <pattern>', 'keep what matches all the same; may be repeated', collect)
     .option('--remove-docs', 'leave out manuals and the like; licence texts stay')
     .option('--remove-cache', 'leave out caches and temporary files')
+    .option(
+      '--entrypoint <word>',
+      "the guest's program, in place of the image's; may be repeated",
+      collect,
+    )
+    .option('--command <word>', "its arguments, in place of the image's; may be repeated", collect)
+    .option('--working-dir <path>', "the program's directory, in place of the image's")
+    .option('--env <name=value>', 'a variable of the guest, no secret; may be repeated', collect)
+    .option(
+      '--expose <port>',
+      "80, 53/udp, …, in place of the image's ports; may be repeated",
+      collect,
+    )
     .option('--source-date-epoch <seconds>', 'clamp later times to this', wholeNumber(0, 2 ** 34))
     .option('--name <text>', 'a name for people')
     .option('-l, --label <key=value>', 'label of the build; may be repeated', collect)
