@@ -43,14 +43,12 @@ export async function measureClaims(
   const results: ClaimTimes[] = [];
   for (const count of [1, 2]) {
     const lists = await Promise.all(
-      claimers
-        .slice(0, count)
-        .map((claimer, n) =>
-          claimer.call<ClaimTime[]>('claim', {
-            name: `host-${n}`,
-            count: Math.ceil(claims / count),
-          }),
-        ),
+      claimers.slice(0, count).map((claimer, n) =>
+        claimer.call<ClaimTime[]>('claim', {
+          name: `host-${n}`,
+          count: Math.ceil(claims / count),
+        }),
+      ),
     );
     const times = lists.flat();
     results.push({
