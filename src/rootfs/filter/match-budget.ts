@@ -1,6 +1,6 @@
 import { BuilderdError } from '../../core/errors.ts';
 
-/** Steps of comparing, some seconds' worth. An honest image and filter take a thousandth of it. */
+/** Steps of comparing, half a minute's at most. An honest image and filter take a thousandth of it. */
 const MAX_STEPS = 4_000_000_000;
 /** Places in patterns, remembered for all directories together. */
 const MAX_PLACES = 4_000_000;

@@ -20,6 +20,9 @@ const INHERITED = EXCLUDE | PRESERVE | PRESET | KEEP;
 const KEEP_DIRECTORY = 16;
 const KEEP_SYMLINK = 32;
 
+/** What sorting, naming and looking up one place of a state takes, in looks at a place. */
+const STATE_STEPS = 16;
+
 /** A part of a pattern; the next part of the same pattern has the next number. */
 interface Place {
   readonly part: NamePattern | typeof ANY_DEPTH;
@@ -136,7 +139,7 @@ export class TreeFilter {
   }
 
   #state(meaning: number, places: readonly number[]): FilterState {
-    this.#budget.spend(places.length);
+    this.#budget.spend(places.length * STATE_STEPS);
     const key = `${meaning}:${places.join(',')}`;
     let state = this.#states.get(key);
     if (state === undefined) {
