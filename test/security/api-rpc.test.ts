@@ -33,6 +33,36 @@ function envelope(message: string | Uint8Array, flags = 0): Buffer<ArrayBuffer> 
   return Buffer.concat([head, payload]);
 }
 
+test('a binary message that does not parse is a fault of its caller, in every protocol', async () => {
+  await using api = await start();
+  const { token } = await api.tenant('acme');
+  // A field of 127 bytes that ends after none, and an end of a group that never began.
+  for (const message of [Buffer.from([0x0a, 0x7f]), Buffer.from([0x0c])]) {
+    const forms: readonly (readonly [string, string, Buffer<ArrayBuffer>])[] = [
+      ['application/proto', 'GetBuild', message],
+      ['application/grpc-web+proto', 'GetBuild', envelope(message)],
+      ['application/connect+proto', 'StreamBuildLogs', envelope(message)],
+    ];
+    for (const [type, method, body] of forms) {
+      const answer = await api.fetch(`${SERVICE}/${method}`, {
+        method: 'POST',
+        token,
+        body,
+        headers: { 'content-type': type },
+      });
+      const text = [...answer.headers, await answer.text()].join('\n').replaceAll('%20', ' ');
+      const what = `${type}: ${answer.status} ${text}`;
+      assert.match(text, /invalid_argument|grpc-status[:,] ?3/, what);
+      assert.match(
+        text,
+        /its message is no builder\.v1\.\w+Request.*Correct the named field/,
+        what,
+      );
+      assert.match(text, /builderd-error-code.*api\.invalid/s, what);
+    }
+  }
+});
+
 test('G12: JSON of calls is held to what REST takes: size, depth, keys, and none of them twice', async () => {
   await using api = await start();
   const { token } = await api.tenant('acme');

@@ -19,7 +19,7 @@ import { builderHandlers } from './builder-handlers.ts';
 import { BuilderService } from './generated/builder_pb.js';
 import { answerRpcFault, rpcFault } from './rpc-fault.ts';
 import { watchAnswer } from './watch-answer.ts';
-import { jsonFormOf, strictCallBody } from './strict-call-body.ts';
+import { callFormOf, strictCallBody } from './strict-call-body.ts';
 
 const READ: RouteAccess = { access: 'read', tenant: 'deferred' };
 const WRITE: RouteAccess = { access: 'write', tenant: 'deferred' };
@@ -80,11 +80,14 @@ async function serve(
   options: ServeOptions,
 ): Promise<FastifyReply> {
   const call: Call = { request, isHandled: false };
-  const answer = watchAnswer(await handler(universalCall(call, reply, options)), (words) => {
-    if (!call.isHandled) return;
-    const err = new BuilderdError('internal', `Cannot send the answer: ${words}`);
-    options.log.error({ err, requestId: request.id, code: err.code }, 'Answer could not be sent');
-  });
+  const answer = watchAnswer(
+    await handler(universalCall(call, handler, reply, options)),
+    (words) => {
+      if (!call.isHandled) return;
+      const err = new BuilderdError('internal', `Cannot send the answer: ${words}`);
+      options.log.error({ err, requestId: request.id, code: err.code }, 'Answer could not be sent');
+    },
+  );
   reply.hijack();
   // What the gate decided to tell, such as the rate limit; the protocol's own headers win.
   for (const [name, value] of Object.entries(reply.getHeaders())) {
@@ -103,18 +106,19 @@ async function serve(
   return reply;
 }
 
-/** The call as the protocol's handler takes it, behind a check of all that is JSON. */
+/** The call as the protocol's handler takes it, behind a check of its messages. */
 function universalCall(
   call: Call,
+  { method }: UniversalHandler,
   reply: FastifyReply,
   { limits, log }: ServeOptions,
 ): UniversalServerRequest {
   const { request } = call;
   const values = createContextValues().set(callKey, call);
   const plain = universalRequestFromNodeRequest(request.raw, reply.raw, undefined, values);
-  const form = jsonFormOf(request.headers['content-type']);
   const { body } = plain;
-  if (form === undefined || !isByteStream(body)) return plain;
+  if (!isByteStream(body)) return plain;
+  const form = { ...callFormOf(request.headers['content-type']), input: method.input };
   const strict = strictCallBody(body, form, {
     maxBytes: limits.bodyBytes,
     maxDepth: limits.jsonDepth,

@@ -1,3 +1,4 @@
+import { type DescMessage, fromBinary } from '@bufbuild/protobuf';
 import { BuilderdError } from '../../core/errors.ts';
 import type { JsonLimits } from '../../core/strict-json.ts';
 import { parseStrictBody } from '../http/strict-body.ts';
@@ -7,29 +8,50 @@ const FREE_FORM = new Set(['metadata', 'environment', 'rackconfig', 'env', 'labe
 /** Flags and length before each message of the enveloped protocols. */
 const ENVELOPE_BYTES = 5;
 
-/** Is the call in JSON, and if so, are its messages in envelopes? */
-export function jsonFormOf(contentType: string | undefined): 'bare' | 'enveloped' | undefined {
-  if (contentType === undefined || !/json/i.test(contentType)) return undefined;
-  return /^application\/json/i.test(contentType) ? 'bare' : 'enveloped';
+export interface CallForm {
+  readonly isJson: boolean;
+  /** Flags and a length before each message, as all but Connect's simple calls have. */
+  readonly isEnveloped: boolean;
+}
+
+export function callFormOf(contentType = ''): CallForm {
+  return {
+    isJson: /json/i.test(contentType),
+    isEnveloped: !/^application\/(?:json|proto)\b/i.test(contentType),
+  };
 }
 
 /**
  * The body of a call in JSON as it came, once all of it is known to be what REST takes too: the
  * protocol's own reader has no bound on keys and lets the last of two equal ones win. A field has two
- * names there, `buildName` and `build_name`: they count as one. Throws `api.invalid`,
+ * names there, `buildName` and `build_name`: they count as one. A binary message is read here, too,
+ * because that reader calls one that is cut short a fault of the service. Throws `api.invalid`,
  * `api.too_large`.
  */
 export async function* strictCallBody(
   body: AsyncIterable<Uint8Array>,
-  form: 'bare' | 'enveloped',
+  { isJson, isEnveloped, input }: CallForm & { readonly input: DescMessage },
   limits: Pick<JsonLimits, 'maxBytes' | 'maxDepth' | 'maxKeys'>,
 ): AsyncGenerator<Uint8Array> {
   const bytes = await readBounded(body, limits.maxBytes + ENVELOPE_BYTES);
   const strict: JsonLimits = { ...limits, freeForm: FREE_FORM, fold: foldFieldName };
-  for (const message of form === 'bare' ? [bytes] : messagesOf(bytes)) {
-    parseStrictBody(message, strict);
+  for (const message of isEnveloped ? messagesOf(bytes) : [bytes]) {
+    if (isJson) parseStrictBody(message, strict);
+    else parseBinary(message, input);
   }
   yield bytes;
+}
+
+function parseBinary(message: Buffer, input: DescMessage): void {
+  try {
+    fromBinary(input, message);
+  } catch (reason) {
+    throw new BuilderdError(
+      'api.invalid',
+      `Cannot read the request: its message is no ${input.typeName}`,
+      { cause: reason },
+    );
+  }
 }
 
 function foldFieldName(key: string): string {
