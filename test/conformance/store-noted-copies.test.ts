@@ -7,7 +7,7 @@ import { sweepScratch } from '../../src/builds/executor/sweep-scratch.ts';
 import { newBuildId, newId } from '../../src/core/ids.ts';
 import type { CommitOptions, StoredBlob } from '../../src/store/artifacts/artifact-store.ts';
 import { insertArtifacts } from '../../src/store/artifacts/artifact-rows.ts';
-import { blobIndex } from '../../src/store/artifacts/blob-rows.ts';
+import { blobIndex, noteBlobState, requireBlob } from '../../src/store/artifacts/blob-rows.ts';
 import { collectGarbage } from '../../src/store/artifacts/collect-garbage.ts';
 import { readReleasedBytes } from '../../src/store/artifacts/condemned-rows.ts';
 import { openLocalStore } from '../../src/store/artifacts/local-store.ts';
@@ -109,7 +109,7 @@ forEachDatabase((name, openTestDatabase) => {
     );
   });
 
-  test(`${name}: a copy that was removed meanwhile gets no name`, async () => {
+  test(`${name}: a copy that was removed or damaged meanwhile gets no name`, async () => {
     await using both = await openBoth();
     const { database, store, tenantId, commit } = both;
     const bytes = someBytes(100);
@@ -126,6 +126,10 @@ forEachDatabase((name, openTestDatabase) => {
         },
         { signal },
       );
+    const blob = await requireBlob(database, tenantId, first.digest);
+    assert.ok(await noteBlobState(database, blob, 'corrupt'));
+    await assert.rejects(complete(), { code: 'service.unavailable' });
+    assert.ok(await noteBlobState(database, blob, 'present'));
     await complete();
     await database.k.deleteFrom('build_artifacts').where('build_id', '<>', buildId).execute();
     await releaseBuild(database, tenantId, buildId);

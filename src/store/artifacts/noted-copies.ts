@@ -1,4 +1,3 @@
-import { ACTIVE_STATES } from '../../core/build-state.ts';
 import { BuilderdError, isBuilderdError } from '../../core/errors.ts';
 import { parseBuildId, type TenantId } from '../../core/ids.ts';
 import type { Database, Db } from '../database.ts';
@@ -6,6 +5,7 @@ import type { ArtifactStore, Generation, StagedAttempt, StoredBlob } from './art
 import { holdStorage } from './blob-rows.ts';
 import { type GarbageOptions, removeCopy } from './collect-garbage.ts';
 import { condemn, type CondemnedBlob, parseCondemnedRow } from './condemned-rows.ts';
+import { isHeld } from './sweep-staging.ts';
 
 interface Call {
   readonly signal: AbortSignal;
@@ -22,7 +22,7 @@ export async function noteCopy(db: Db, tenantId: TenantId, blob: StoredBlob): Pr
 /**
  * Before copies are named, in the same transaction: throws `service.unavailable` unless all of them
  * are surely there. A copy that another build released may have been removed since it was taken up,
- * one of an attempt that was thought dead as well.
+ * one of an attempt that was thought dead as well, and a check may have found one missing or damaged.
  */
 export async function requireNoted(
   tx: Db,
@@ -41,6 +41,7 @@ export async function requireNoted(
         'in',
         blobs.map(({ digest }) => digest),
       )
+      .$if(table === 'blobs', (query) => query.where('state', '=', 'present'))
       .execute();
     for (const { digest, generation } of rows) known.add(`${digest} ${generation}`);
   }
@@ -123,16 +124,4 @@ function attemptOf({ generation }: CondemnedBlob): StagedAttempt | undefined {
   const [buildId = '', attempt] = generation.split('.');
   if (attempt === undefined) return undefined;
   return { buildId: parseBuildId(buildId), attempt: Number(attempt) };
-}
-
-async function isHeld(db: Db, { buildId, attempt }: StagedAttempt): Promise<boolean> {
-  const row = await db.k
-    .selectFrom('builds')
-    .select('id')
-    .where('id', '=', buildId)
-    .where('attempt', '=', attempt)
-    .where('state', 'in', ACTIVE_STATES)
-    .where('owner', 'is not', null)
-    .executeTakeFirst();
-  return row !== undefined;
 }

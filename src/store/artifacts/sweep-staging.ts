@@ -24,7 +24,8 @@ export async function sweepStaging(
   return dead;
 }
 
-async function isHeld(db: Db, { buildId, attempt }: StagedAttempt): Promise<boolean> {
+/** Whether an executor, of whatever host, still works on exactly this attempt. */
+export async function isHeld(db: Db, { buildId, attempt }: StagedAttempt): Promise<boolean> {
   const row = await db.k
     .selectFrom('builds')
     .select('id')
