@@ -52,6 +52,8 @@ static const uint16_t denied[] = {
     SYS_bpf, SYS_perf_event_open, SYS_userfaultfd, SYS_io_uring_setup, SYS_io_uring_enter,
     SYS_io_uring_register, SYS_shmget, SYS_shmat, SYS_shmctl, SYS_semget, SYS_semop, SYS_semtimedop,
     SYS_semctl, SYS_msgget, SYS_msgsnd, SYS_msgrcv, SYS_msgctl, SYS_mq_open,
+    /* Pages that are moved or shared instead of copied: sendfile(2) and read(2) do without. */
+    SYS_splice, SYS_vmsplice, SYS_tee, SYS_remap_file_pages,
     /* Sockets of all families: the ones that it was handed are read and written as files. */
     SYS_socket, SYS_socketpair, SYS_bind, SYS_connect, SYS_listen, SYS_accept, SYS_accept4,
     SYS_sendto, SYS_sendmsg, SYS_sendmmsg, SYS_recvfrom, SYS_recvmsg, SYS_recvmmsg,
