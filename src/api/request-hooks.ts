@@ -118,13 +118,13 @@ const CLIENT_LEFT = 499;
 /** One line for each request, with the pattern of its route: URLs hold ids, and what people put there. */
 function noteRequest(
   request: FastifyRequest,
-  { reply, startedAt, tenant }: RequestState,
+  { reply, startedAt, tenant, isAnswered }: RequestState,
   { log, observer, nowMs }: RequestHookOptions,
 ): void {
   const facts = {
     method: METHODS.has(request.method) ? request.method : 'OTHER',
     route: request.routeOptions.url ?? 'none',
-    status: reply.raw.writableFinished ? reply.statusCode : CLIENT_LEFT,
+    status: isAnswered ? reply.statusCode : CLIENT_LEFT,
     durationMs: Math.round(nowMs() - startedAt),
   };
   observer?.requestDone(facts);

@@ -184,3 +184,29 @@ test('a session without streams ends, however many frames it sends; one that is 
     following.destroy();
   }
 });
+
+test('a stream that its client resets is logged as one whose client left', async () => {
+  await using api = await startTestApi();
+  const { token } = await api.tenant('acme');
+  const session = await openSession(api.url);
+  using stack = new DisposableStack();
+  stack.defer(() => session.destroy());
+  const stream = session.request({
+    ':method': 'POST',
+    ':path': '/v1/builds',
+    'content-type': 'application/json',
+    authorization: `Bearer ${token}`,
+  });
+  stream.on('error', () => undefined);
+  stream.write('{"source":');
+  // Its answer on the same session says that the one before has arrived.
+  const other = session.request({ ':path': '/health' });
+  other.resume();
+  await once(other, 'close');
+  stream.close(constants.NGHTTP2_CANCEL);
+  const noted = () => api.logged.find(({ fields }) => fields.route === '/v1/builds');
+  for (let waited = 0; noted() === undefined && waited < 30_000; waited += 20) {
+    await new Promise((resolve) => setTimeout(resolve, 20));
+  }
+  assert.equal(noted()?.fields.status, 499);
+});

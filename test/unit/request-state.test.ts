@@ -9,7 +9,7 @@ function newState(closing: AbortSignal): {
   readonly state: RequestState;
   readonly raw: EventEmitter;
 } {
-  const raw = Object.assign(new EventEmitter(), { writableFinished: false });
+  const raw = Object.assign(new EventEmitter(), { writableEnded: false, writableFinished: false });
   // The state looks at nothing else of an answer.
   const reply = { raw } as unknown as FastifyReply;
   const options = { reply, closing, callMs: 60_000, nowMs: () => 0, onClose: () => undefined };
@@ -24,6 +24,19 @@ test('a stream that begins after its client left has ended already, and waits fo
   assert.ok(signal.aborted);
   assert.ok(isBuilderdError(signal.reason, 'build.cancelled'));
   assert.equal(state.streamSignal(), signal);
+});
+
+test('calls end with a stream that was reset before its answer ended, and not after a whole one', () => {
+  for (const [writableEnded, aborted] of [
+    [false, true],
+    [true, false],
+  ] as const) {
+    const { state, raw } = newState(new AbortController().signal);
+    const { signal } = state.call();
+    Object.assign(raw, { writableEnded, writableFinished: true });
+    raw.emit('close');
+    assert.equal(signal.aborted, aborted);
+  }
 });
 
 test('a stream ends with its client, with the service, and with its caller', () => {

@@ -1,3 +1,4 @@
+import { Duplex } from 'node:stream';
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import type { Caller, TenantRef } from '../../builds/service/caller.ts';
 import { BuilderdError } from '../../core/errors.ts';
@@ -35,6 +36,17 @@ export class RequestState {
     options.reply.raw.once('close', () => this.#close());
   }
 
+  /**
+   * Whether the whole answer is out. A stream of HTTP/2 that was reset ends like a whole request,
+   * takes what is answered to that, and calls itself finished.
+   */
+  get isAnswered(): boolean {
+    const { raw } = this.reply;
+    const stream: unknown = Reflect.get(raw, 'stream');
+    const isReset = stream instanceof Duplex && Number(Reflect.get(stream, 'rstCode') ?? 0) !== 0;
+    return raw.writableEnded && raw.writableFinished && !isReset;
+  }
+
   /** For service calls: ends with the client, and when the calls of one request took too long. */
   call(): { readonly signal: AbortSignal } {
     this.#timer ??= setTimeout(
@@ -70,7 +82,7 @@ export class RequestState {
   #close(): void {
     this.#isClosed = true;
     clearTimeout(this.#timer);
-    if (!this.reply.raw.writableFinished) this.#calls.abort(clientGone());
+    if (!this.isAnswered) this.#calls.abort(clientGone());
     // Also after a whole answer: whoever still follows works for nobody.
     this.#stream?.abort(clientGone());
     this.#options.onClose(this);
