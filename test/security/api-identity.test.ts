@@ -3,7 +3,7 @@ import { once } from 'node:events';
 import { test } from 'node:test';
 import { rpcExtension } from '../../src/api/rpc/rpc-extension.ts';
 import { newId } from '../../src/core/ids.ts';
-import { type ApiFetch, type ApiHarness, startTestApi } from '../fixtures/api.ts';
+import { type ApiFetch, type ApiHarness, startTestApi, stringMember } from '../fixtures/api.ts';
 import { OPERATOR } from '../fixtures/callers.ts';
 import { silentLog } from '../fixtures/databases.ts';
 import { dialRaw } from '../fixtures/raw-http.ts';
@@ -194,6 +194,32 @@ test('G25: tokens are not taken from URLs, guesses are counted, and known tokens
     assert.match(answer.headers.get('www-authenticate') ?? '', /^Bearer/);
   }
   assert.ok(!JSON.stringify(api.logged).includes(token));
+});
+
+test('G25: guesses of a neighbour keep out no token that was right before, however short it is believed', async () => {
+  await using api = await startTestApi({
+    limits: { failureBurst: 3, failuresPerMinute: 1, tokenCacheMs: 0 },
+  });
+  const { token } = await api.tenant('acme');
+  const made = await api.fetch('/v1/tokens', {
+    method: 'POST',
+    token,
+    json: { name: 'other', role: 'tenant' },
+  });
+  const other = (await made.json()) as { readonly token: unknown };
+  const revoked = { secret: stringMember(other, 'secret'), id: stringMember(other.token, 'id') };
+  assert.equal((await api.fetch('/v1/builds', { token: revoked.secret })).status, 200);
+  const guess = async (text: string): Promise<number> =>
+    (await api.fetch('/v1/builds', { token: text })).status;
+  const statuses = [];
+  for (let n = 0; n < 4; n += 1) statuses.push(await guess(`bld_${'x'.repeat(42)}${n}`));
+  assert.deepEqual(statuses, [401, 401, 401, 429]);
+  assert.equal(await guess(token), 200);
+  // What was right is looked at again all the same, and is a guess from then on.
+  const path = `/v1/tokens/${revoked.id}`;
+  assert.equal((await api.fetch(path, { method: 'DELETE', token })).status, 204);
+  assert.deepEqual([await guess(revoked.secret), await guess(revoked.secret)], [401, 429]);
+  assert.equal(await guess(token), 200);
 });
 
 test('G25: refusals cost the address that has no right to be here, and health answers it still', async () => {

@@ -27,6 +27,11 @@ export class TokenCache {
     return known !== undefined && known.until > this.#nowMs() ? known.identity : undefined;
   }
 
+  /** Whether the last look at it found it right, however long ago. */
+  wasRight(token: string): boolean {
+    return this.#known.has(keyOf(token));
+  }
+
   async verify(
     token: string,
     check: () => Promise<Identity | undefined>,
