@@ -190,7 +190,7 @@ test('tenants and quotas: made, shown, tried, changed and suspended by an operat
 test('tokens: made into a file of mode 0600 or shown on demand, listed and revoked', async () => {
   await using api = await startTestApi();
   await using everyone = await people(api);
-  const { user, operator } = everyone;
+  const { user } = everyone;
   const create = ['token', 'create', '--role', 'reader', '--name', 'ci', '--ttl', '30d'];
 
   const nowhere = await user.run(create);
@@ -216,8 +216,67 @@ test('tokens: made into a file of mode 0600 or shown on demand, listed and revok
     new RegExp(`^${id} +\\S+ +reader +acme +ci `, 'm'),
   );
   assert.equal(await ok(user, ['token', 'revoke', id]), `Token ${id} is revoked\n`);
-  const all = await operator.json(['token', 'list']);
-  assert.ok(Array.isArray(member(all, 'tokens')));
+});
+
+test('tokens: all pages are listed, up to a bound that says so', async () => {
+  await using api = await startTestApi();
+  await using everyone = await people(api);
+  const { user, operator } = everyone;
+  for (let n = 0; n < 501; n += 1) await api.tenant('acme');
+  const all = await user.json(['token', 'list']);
+  const tokens = member(all, 'tokens');
+  assert.ok(Array.isArray(tokens) && tokens.length > 500);
+  assert.equal(new Set(tokens.map((each) => stringMember(each, 'id'))).size, tokens.length);
+  assert.equal(member(all, 'truncated'), false);
+  const some = await user.json(['token', 'list', '--limit', '3']);
+  assert.deepEqual(member(some, 'tokens'), tokens.slice(0, 3));
+  assert.equal(member(some, 'truncated'), true);
+  assert.match(await ok(user, ['token', 'list', '--limit', '3']), /^There are more than these 3$/m);
+  assert.equal((await user.run(['token', 'list', '--limit', '0'])).code, 2);
+  assert.ok(Array.isArray(member(await operator.json(['token', 'list']), 'tokens')));
+});
+
+test('tokens: who revokes one says what becomes of those that it made', async () => {
+  await using api = await startTestApi();
+  await api.tenant('acme');
+  await using operator = await ctlUser({
+    BUILDERCTL_SERVER: api.url,
+    BUILDERCTL_TOKEN: api.operator,
+  });
+  const gone = new Map<string, unknown>();
+  for (const words of [[], ['--cascade'], ['--no-cascade']]) {
+    const file = join(operator.home, `made${words.join()}`);
+    const create = ['token', 'create', '--name', 'x', '--secret-file'];
+    const maker = await operator.json([...create, file, '--role', 'operator']);
+    const env = { BUILDERCTL_TOKEN: (await readFile(file, 'utf8')).trim() };
+    const of = { operator: ['--role', 'operator'], tenant: ['--tenant', 'acme'] };
+    const ids: string[] = [];
+    for (const [name, args] of Object.entries(of)) {
+      const made = await operator.run([...create, `${file}-${name}`, '--json', ...args], { env });
+      ids.push(stringMember(member(JSON.parse(made.stdout), 'token'), 'id'));
+    }
+    const id = stringMember(member(maker, 'token'), 'id');
+    await ok(operator, ['token', 'revoke', id, ...words]);
+    const left = member(await operator.json(['token', 'list']), 'tokens');
+    assert.ok(Array.isArray(left));
+    const revoked = new Set(
+      left
+        .filter((each) => member(each, 'revokedAt') !== undefined)
+        .map((each) => stringMember(each, 'id')),
+    );
+    gone.set(
+      words.join(),
+      ids.map((each) => revoked.has(each)),
+    );
+  }
+  assert.deepEqual(
+    [...gone],
+    [
+      ['', [true, false]],
+      ['--cascade', [true, true]],
+      ['--no-cascade', [false, false]],
+    ],
+  );
 });
 
 test('credentials come from standard input or files, and are never shown', async () => {

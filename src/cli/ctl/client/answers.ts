@@ -155,7 +155,8 @@ export const token = object({
   revokedAt: optional(time),
   lastUsedAt: optional(time),
 });
-export const tokenList = object({ tokens: list(token) });
+export type Token = Parsed<typeof token>;
+export const tokenPage = object({ tokens: list(token), nextCursor: optional(text) });
 export const newToken = object({ token, secret: text });
 
 export const credential = object({
