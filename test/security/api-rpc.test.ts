@@ -94,6 +94,14 @@ test('G12: JSON of calls is held to what REST takes: size, depth, keys, and none
   }
   const [status, body] = await call(' '.repeat(1024 ** 2 + 10));
   assert.deepEqual([status, body.includes('resource_exhausted')], [429, true], body);
+  const packed = await api.fetch(`${SERVICE}/CreateBuild`, {
+    method: 'POST',
+    token,
+    body: good,
+    headers: { 'content-type': 'application/json', 'content-encoding': 'gzip' },
+  });
+  assert.equal(packed.status, 415);
+  assert.match(await packed.text(), /"code":"invalid_argument"/);
   const maps = { ...CONFIG, labels: { team: 'a', Team: 'b' } };
   assert.deepEqual((await call(JSON.stringify({ config: maps })))[0], 200);
 });

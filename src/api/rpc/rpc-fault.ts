@@ -9,7 +9,7 @@ import { encodeGrpcMessage } from './grpc-message.ts';
 /** In the metadata of each fault that we worded. */
 export const ERROR_CODE = 'builderd-error-code';
 
-/** Our statuses as Connect codes; what is not here is internal. */
+/** Our statuses as Connect codes; of what is not here 4xx are the caller's, the rest is internal. */
 const CODES = new Map<number, Code>([
   [400, Code.InvalidArgument],
   [401, Code.Unauthenticated],
@@ -37,8 +37,8 @@ export function connectErrorOf(fault: BuilderdError, requestId: string): Connect
   });
   const retryAfter = retryAfterOf(fault, status);
   if (retryAfter !== undefined) metadata.set('retry-after', String(retryAfter));
-  const connectCode =
-    code === 'not_supported' ? Code.Unimplemented : (CODES.get(status) ?? Code.Internal);
+  const others = status < 500 ? Code.InvalidArgument : Code.Internal;
+  const connectCode = code === 'not_supported' ? Code.Unimplemented : (CODES.get(status) ?? others);
   return new ConnectError(`${detail}. ${hint}`, connectCode, metadata);
 }
 
