@@ -3,6 +3,7 @@ import { test } from 'node:test';
 import {
   isFull,
   parseAvailableMemory,
+  freeOf,
   roomOf,
   scarcest,
 } from '../../src/builds/executor/host-room.ts';
@@ -41,4 +42,13 @@ test('scarcest() is the disk that builds fill first, isFull() one with nothing b
   assert.equal(scarcest(large, small), small);
   assert.equal(scarcest(small, spent, large), spent);
   assert.deepEqual([large, small, spent].map(isFull), [false, false, true]);
+});
+
+test('freeOf() tells what is there, also of a host that takes any one build', () => {
+  const idle = { builds: 0, memoryBytes: 0, diskBytes: 0 };
+  assert.deepEqual(freeOf(state(8, 50, 100), idle), {
+    freeMemoryBytes: 7.75 * GIB,
+    freeDiskBytes: 45 * GIB,
+  });
+  assert.deepEqual(freeOf(state(0.2, 4, 100), idle), { freeMemoryBytes: 0, freeDiskBytes: 0 });
 });

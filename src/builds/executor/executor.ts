@@ -10,7 +10,7 @@ import { readInteger } from '../../store/row-values.ts';
 import type { HostFacts } from '../host-facts.ts';
 import { Attempt, type StopReason } from './attempt.ts';
 import type { AttemptDeps } from './attempt-deps.ts';
-import { type HostRoom, type HostState, type Reserved, roomOf } from './host-room.ts';
+import { type HostRoom, type HostState, type Reserved, freeOf, roomOf } from './host-room.ts';
 import { type Reconciler, type ReconcileReport } from './reconcile.ts';
 import { Bell, repeat } from './repeat.ts';
 import { reportOutcome, workAttempt } from './work-attempt.ts';
@@ -68,6 +68,7 @@ export interface ExecutorStatus {
   readonly draining: boolean;
   readonly running: readonly RunningBuild[];
   readonly runtime: { readonly up: boolean; readonly fault?: string };
+  /** What its host has beyond its reserve and what running builds were promised. */
   readonly room: HostRoom | undefined;
   readonly lastReconcile: ReconcileReport | undefined;
 }
@@ -339,10 +340,11 @@ class ClaimingExecutor implements Executor {
 
   async #readRoom(): Promise<HostRoom> {
     const state = await this.#options.readHost({ signal: detachedSignal(QUERY_LIMIT_MS) });
-    const room = roomOf(state, this.#reserved());
+    const reserved = this.#reserved();
     // Where nothing can be stored there is no room, however empty the disk.
-    this.#room = this.#isWritable() ? room : { ...room, freeDiskBytes: 0 };
-    return this.#room;
+    const none = this.#isWritable() ? {} : { freeDiskBytes: 0 };
+    this.#room = { ...freeOf(state, reserved), ...none };
+    return { ...roomOf(state, reserved), ...none };
   }
 
   #isWritable(): boolean {

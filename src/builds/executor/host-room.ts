@@ -33,18 +33,22 @@ const DISK_RESERVE_MAX_BYTES = 5 * GIB;
  * takes any one build as long as its own reserve is there: a promise larger than the host would
  * otherwise wait for ever.
  */
-export function roomOf({ availableMemoryBytes, disk }: HostState, reserved: Reserved): HostRoom {
-  const memory = availableMemoryBytes - MEMORY_RESERVE_BYTES;
-  const freeDisk = beyondReserve(disk);
-  if (reserved.builds === 0) {
-    return {
-      freeMemoryBytes: memory > 0 ? Number.MAX_SAFE_INTEGER : 0,
-      freeDiskBytes: freeDisk > 0 ? Number.MAX_SAFE_INTEGER : 0,
-    };
-  }
+export function roomOf(state: HostState, reserved: Reserved): HostRoom {
+  const free = freeOf(state, reserved);
+  if (reserved.builds > 0) return free;
   return {
-    freeMemoryBytes: Math.max(0, Math.floor(memory - reserved.memoryBytes)),
-    freeDiskBytes: Math.max(0, Math.floor(freeDisk - reserved.diskBytes)),
+    freeMemoryBytes: free.freeMemoryBytes > 0 ? Number.MAX_SAFE_INTEGER : 0,
+    freeDiskBytes: free.freeDiskBytes > 0 ? Number.MAX_SAFE_INTEGER : 0,
+  };
+}
+
+/** What is there beyond the reserve and the promises: the number that people are told. */
+export function freeOf({ availableMemoryBytes, disk }: HostState, reserved: Reserved): HostRoom {
+  const memory = availableMemoryBytes - MEMORY_RESERVE_BYTES - reserved.memoryBytes;
+  const freeDisk = beyondReserve(disk) - reserved.diskBytes;
+  return {
+    freeMemoryBytes: Math.max(0, Math.floor(memory)),
+    freeDiskBytes: Math.max(0, Math.floor(freeDisk)),
   };
 }
 
