@@ -11,8 +11,8 @@ const SUM_LENGTH = 64;
  * Stripping types costs more than half of the start-up, and the stripper's 15 MB stay in memory: its
  * work is kept, under the digest of the source. (Node's compile cache does so, too, but holds all
  * that it ever read in memory, 5 MB in each process.) A shared place such as /tmp would let anyone
- * plant code for root: only a directory that is ours alone, in the home that the account database
- * names, is used. Without one, Node strips at each start.
+ * plant code for root: only a directory that nobody else can change or replace, in the home that the
+ * account database names, is used. Without one, Node strips at each start.
  */
 export function keepStrippedCode() {
   const directory = ownDirectory();
@@ -30,16 +30,27 @@ export function keepStrippedCode() {
 
 function ownDirectory() {
   try {
-    const { homedir, uid } = userInfo();
-    const directory = `${homedir}/.cache/builderd/stripped`;
-    mkdirSync(directory, { recursive: true, mode: 0o700 });
-    const stat = lstatSync(directory);
-    const isOurs = stat.isDirectory() && stat.uid === uid && (stat.mode & 0o022) === 0;
-    return isOurs ? directory : undefined;
+    return privateDirectory(userInfo());
   } catch {
     // A read-only home, or an account without one: slower by some 100 ms and otherwise the same.
     return undefined;
   }
+}
+
+/**
+ * Below the home, made when it is missing. Undefined when somebody else may change the way to it: what
+ * is ours could be taken away, and other code put in its stead. Throws where it cannot be made.
+ */
+export function privateDirectory({ homedir, uid }) {
+  const isOurs = (place) => {
+    const stat = lstatSync(place);
+    return stat.isDirectory() && [uid, 0].includes(stat.uid) && (stat.mode & 0o022) === 0;
+  };
+  if (!isOurs(homedir)) return undefined;
+  const directory = `${homedir}/.cache/builderd/stripped`;
+  mkdirSync(directory, { recursive: true, mode: 0o700 });
+  const way = [`${homedir}/.cache`, `${homedir}/.cache/builderd`, directory];
+  return way.every(isOurs) ? directory : undefined;
 }
 
 /** The last characters are the digest of the rest: a crash of the host may leave half a file. */
