@@ -2,10 +2,24 @@ import type { Kysely, RawBuilder, Transaction } from 'kysely';
 import type { DialectName } from './dialect-name.ts';
 import type { Schema } from './schema.ts';
 
+/** A row as the database gave it: its reader checks it. */
+export type UnreadRow = Readonly<Record<string, unknown>>;
+
+/**
+ * Rows of a reading statement, given at once; undefined when it would have to wait for anything,
+ * and is to go through Kysely like the rest.
+ */
+export type ReadAtOnce = (
+  sql: string,
+  parameters: readonly unknown[],
+) => readonly UnreadRow[] | undefined;
+
 /** A connection or a transaction: what the functions of this room take as their first argument. */
 export interface Db {
   readonly dialect: DialectName;
   readonly k: Kysely<Schema> | Transaction<Schema>;
+  /** Where the database is in this process; never in a transaction. */
+  readonly readAtOnce?: ReadAtOnce;
   /** Milliseconds since 1970 by the database's clock: the only clock that decides claims. */
   readonly now: RawBuilder<number>;
 }

@@ -2,7 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { type Dialect, Kysely, type RawBuilder, sql } from 'kysely';
 import { BuilderdError, isBuilderdError } from '../core/errors.ts';
 import { throwIfAborted } from '../core/scope.ts';
-import type { Database, DoorbellTopic } from './database.ts';
+import type { Database, DoorbellTopic, ReadAtOnce } from './database.ts';
 import type { DialectName } from './dialect-name.ts';
 import type { Doorbell } from './doorbell.ts';
 import { isPostgresConflict, isPostgresUniqueViolation } from './postgres-fault.ts';
@@ -14,6 +14,7 @@ import type { TransactionRun, TransactionScope } from './transaction-scope.ts';
 export interface Engine {
   readonly dialectName: DialectName;
   readonly dialect: Dialect;
+  readonly readAtOnce?: ReadAtOnce;
   readonly scope: TransactionScope;
   readonly bell: Doorbell;
   /** Wakes listeners in other processes, and begins to hear of their rings. */
@@ -31,6 +32,7 @@ export function createDatabase(engine: Engine): Database {
   const database: Database = {
     dialect: dialectName,
     k,
+    ...(engine.readAtOnce === undefined ? {} : { readAtOnce: engine.readAtOnce }),
     now,
     async transaction(body, { signal }) {
       scope.refuseInside('begin a transaction');

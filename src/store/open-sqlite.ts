@@ -5,7 +5,7 @@ import { Doorbell } from './doorbell.ts';
 import { createDatabase } from './kysely-database.ts';
 import { checkMigrated, migrate } from './migrate.ts';
 import type { OpenDatabaseOptions } from './open-options.ts';
-import { openSqliteFile, sqliteDialect } from './sqlite-driver.ts';
+import { openSqliteFile, sqliteAccess } from './sqlite-driver.ts';
 import { TransactionScope } from './transaction-scope.ts';
 
 /** How often other processes' commits are looked for: one pragma without reading the file. */
@@ -22,7 +22,7 @@ export async function openSqlite(
   const db = await openSqliteFile(file, { signal });
   const scope = new TransactionScope();
   const bell = new Doorbell();
-  const dialect = sqliteDialect(db, scope);
+  const access = sqliteAccess(db, scope);
   const version = db.prepare('pragma data_version');
   let seen: unknown;
   let timer: NodeJS.Timeout | undefined;
@@ -35,7 +35,7 @@ export async function openSqlite(
   };
   const database = createDatabase({
     dialectName: 'sqlite',
-    dialect,
+    ...access,
     scope,
     bell,
     callOthers: () => undefined,

@@ -1,9 +1,7 @@
 import type { Compilable, CompiledQuery, Kysely } from 'kysely';
-import type { Db } from './database.ts';
+import type { Db, UnreadRow } from './database.ts';
 import type { DialectName } from './dialect-name.ts';
 import type { Schema } from './schema.ts';
-
-export type UnreadRow = Readonly<Record<string, unknown>>;
 
 /** Stands for a value until the query runs. */
 class Parameter {
@@ -31,6 +29,8 @@ export class PreparedQuery<V extends Readonly<Record<string, string | number>>> 
     const parameters = compiled.parameters.map((each) =>
       each instanceof Parameter ? values[each.name] : each,
     );
+    const found = db.readAtOnce?.(compiled.sql, parameters);
+    if (found !== undefined) return found;
     const { rows } = await db.k.executeQuery<UnreadRow>({ ...compiled, parameters });
     return rows;
   }

@@ -15,6 +15,7 @@ import {
 import { BuilderdError } from '../core/errors.ts';
 import { throwIfAborted } from '../core/scope.ts';
 import { abortFault } from './abort-fault.ts';
+import type { ReadAtOnce, UnreadRow } from './database.ts';
 import { isSqliteBusy, sqliteFault } from './sqlite-fault.ts';
 import type { TransactionScope } from './transaction-scope.ts';
 
@@ -76,13 +77,25 @@ export function refuseLink(db: DatabaseSync, file: string): void {
   throw new BuilderdError('host.permission', `Cannot use "${file}": it has another name, too`);
 }
 
-export function sqliteDialect(db: DatabaseSync, scope: TransactionScope): Dialect {
+/** Kysely's way to the file, and the short one beside it. */
+export function sqliteAccess(
+  db: DatabaseSync,
+  scope: TransactionScope,
+): { readonly dialect: Dialect; readonly readAtOnce: ReadAtOnce } {
+  const driver = new SqliteDriver(db, scope);
   return {
-    createAdapter: () => new OneAtATimeAdapter(),
-    createDriver: () => new SqliteDriver(db, scope),
-    createIntrospector: (k) => new SqliteIntrospector(k),
-    createQueryCompiler: () => new SqliteQueryCompiler(),
+    dialect: {
+      createAdapter: () => new OneAtATimeAdapter(),
+      createDriver: () => driver,
+      createIntrospector: (k) => new SqliteIntrospector(k),
+      createQueryCompiler: () => new SqliteQueryCompiler(),
+    },
+    readAtOnce: (sql, parameters) => driver.readAtOnce(sql, parameters),
   };
+}
+
+export function sqliteDialect(db: DatabaseSync, scope: TransactionScope): Dialect {
+  return sqliteAccess(db, scope).dialect;
 }
 
 /** Kysely's own queue for the one connection would wait for ever where ours refuses. */
@@ -118,6 +131,11 @@ class SqliteDriver implements Driver {
     if (this.#isTaken) await this.#waitForTurn(this.#scope.signal);
     this.#isTaken = true;
     return this.#connection;
+  }
+
+  /** Inside a transaction's body the connection is taken: there, too, the long way decides. */
+  readAtOnce(sql: string, parameters: readonly unknown[]): readonly UnreadRow[] | undefined {
+    return this.#isTaken ? undefined : this.#connection.readAtOnce(sql, parameters);
   }
 
   async beginTransaction(connection: DatabaseConnection): Promise<void> {
@@ -190,6 +208,16 @@ class SqliteConnection implements DatabaseConnection {
       ...(signal === undefined ? {} : { signal }),
       doing: 'use the database',
     });
+  }
+
+  /** Undefined while another process holds the lock. */
+  readAtOnce(sql: string, parameters: readonly unknown[]): readonly UnreadRow[] | undefined {
+    try {
+      return this.#run<UnreadRow>(sql, parameters).rows;
+    } catch (reason) {
+      if (isSqliteBusy(reason)) return undefined;
+      throw sqliteFault(reason, 'use the database');
+    }
   }
 
   // oxlint-disable-next-line require-yield

@@ -1,7 +1,7 @@
 import { BUILD_STATES, type BuildState } from '../../core/build-state.ts';
 import type { BuildId } from '../../core/ids.ts';
-import type { Db } from '../database.ts';
-import { PreparedQuery, type UnreadRow } from '../prepared-query.ts';
+import type { Db, UnreadRow } from '../database.ts';
+import { PreparedQuery } from '../prepared-query.ts';
 import {
   readInteger,
   readOneOf,
