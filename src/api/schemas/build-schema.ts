@@ -3,7 +3,7 @@ import { Type } from '../../core/schema/schema-builders.ts';
 import type { ArtifactView, BuildView } from '../../builds/service/views.ts';
 import { WAIT_REASONS } from '../../builds/service/views.ts';
 import { BUILD_STATES } from '../../core/build-state.ts';
-import { Count, presentOptionalTime, presentTime, TextMap, Texts, Time } from './field-schemas.ts';
+import { Count, presentTime, TextMap, Texts, Time } from './field-schemas.ts';
 
 export const StateSchema = Type.Enum([...BUILD_STATES], { description: 'State of the build.' });
 
@@ -177,23 +177,29 @@ export function presentArtifact(id: string, view: ArtifactView): PresentedArtifa
   };
 }
 
-/** What the schema above drops (secrets have no field there) need not be dropped here. */
+/**
+ * What the schema above drops (secrets have no field there) need not be dropped here, nor what is
+ * undefined. Overwriting a copy costs a fraction of leaving fields out of it.
+ */
 export function presentBuild(view: BuildView): object {
-  const { id, createdAt, startedAt, finishedAt, deadlineAt, artifacts, steps, ...same } = view;
+  const { id, createdAt, startedAt, finishedAt, deadlineAt, artifacts, steps } = view;
   return {
-    ...same,
-    id,
+    ...view,
     createdAt: presentTime(createdAt),
-    ...presentOptionalTime('startedAt', startedAt),
-    ...presentOptionalTime('finishedAt', finishedAt),
-    ...presentOptionalTime('deadlineAt', deadlineAt),
+    startedAt: presentTimeIfKnown(startedAt),
+    finishedAt: presentTimeIfKnown(finishedAt),
+    deadlineAt: presentTimeIfKnown(deadlineAt),
     artifacts: artifacts.map((each) => presentArtifact(id, each)),
-    steps: steps.map(({ startedAt: began, finishedAt: ended, ...step }) => ({
+    steps: steps.map((step) => ({
       ...step,
-      startedAt: presentTime(began),
-      ...presentOptionalTime('finishedAt', ended),
+      startedAt: presentTime(step.startedAt),
+      finishedAt: presentTimeIfKnown(step.finishedAt),
     })),
   };
+}
+
+function presentTimeIfKnown(ms: number | undefined): string | undefined {
+  return ms === undefined ? undefined : presentTime(ms);
 }
 
 export type PresentedArtifact = Static<typeof ArtifactSchema>;

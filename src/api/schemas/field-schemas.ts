@@ -8,7 +8,24 @@ export const Time = (description: string): TString =>
   Type.String({ description, examples: ['2026-11-23T12:00:00.000Z'] });
 
 export function presentTime(ms: number): string {
-  return new Date(ms).toISOString();
+  if (!Number.isSafeInteger(ms)) return new Date(ms).toISOString();
+  const day = Math.floor(ms / DAY_MS);
+  if (day !== latest.day) {
+    latest = { day, text: new Date(day * DAY_MS).toISOString().slice(0, -'00:00:00.000Z'.length) };
+  }
+  const left = ms - day * DAY_MS;
+  const hours = padded(Math.floor(left / 3_600_000));
+  const minutes = padded(Math.floor(left / 60_000) % 60);
+  const seconds = padded(Math.floor(left / 1000) % 60);
+  return `${latest.text}${hours}:${minutes}:${seconds}.${left % 1000 < 100 ? '0' : ''}${padded(left % 1000)}Z`;
+}
+
+const DAY_MS = 86_400_000;
+/** A calendar is what costs; the times of an answer mostly share their day. */
+let latest = { day: Number.NaN, text: '' };
+
+function padded(count: number): string {
+  return count < 10 ? `0${count}` : String(count);
 }
 
 export const Texts = (description: string): TArray<TString> =>

@@ -109,7 +109,11 @@ type Given<T> = { [K in keyof T]?: Exclude<T[K], undefined> };
 
 /** Unset is absent, not undefined. */
 function given<T extends object>(fields: T): Given<T> {
-  const set = Object.entries(fields).filter(([, value]) => value !== undefined);
-  // Only fields of T are left, without those that were undefined.
-  return Object.fromEntries(set) as Given<T>;
+  const set: Given<T> = {};
+  for (const key in fields) {
+    const value = fields[key];
+    // Only fields of T are left, without those that were undefined.
+    if (value !== undefined) set[key] = value as Given<T>[typeof key];
+  }
+  return set;
 }
