@@ -135,6 +135,11 @@ export const ERRORS = {
     'Check the id and the tenant; `builderctl builds list` shows yours.',
     1,
   ),
+  'api.no_route': user(
+    404,
+    'Check the method and the path; `/v1/openapi.json` lists all routes, and `/docs` is for people.',
+    2,
+  ),
   'api.conflict': user(409, 'Read the current state, then decide again.'),
   'api.key_reused': user(422, 'Send the first request again unchanged, or a new Idempotency-Key.'),
   'api.too_large': user(413, 'Send less; the message names the limit.', 2),

@@ -41,6 +41,11 @@ export function formatBytes(bytes: number): string {
   return `${value.toFixed(1)} TiB`;
 }
 
+/** Time as quotas, usage and statistics count it: minutes that are full. */
+export function fullMinutes(ms: number): number {
+  return Math.floor(ms / 60_000);
+}
+
 export function formatDuration(ms: number): string {
   if (ms < 1000) return `${Math.round(ms)} ms`;
   if (ms < 60_000) return `${(ms / 1000).toFixed(1)} s`;

@@ -391,7 +391,7 @@ forEachDatabase((_name, openTestDatabase) => {
     for (const [state, ranMs] of [
       ['completed', 60_000],
       ['completed', 30_000],
-      ['failed', 90_000],
+      ['failed', 110_000],
     ] as const) {
       const { build } = await service.create(CALLER, tenant, IMAGE, call());
       await database.k

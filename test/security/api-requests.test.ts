@@ -305,7 +305,9 @@ test('G27: health gives one word, and status and metrics are no open routes', as
   for (const path of ['/health', '/health/ready']) {
     assert.match(await (await api.fetch(path)).text(), /^[a-z]+\n$/);
   }
-  assert.equal((await api.fetch('/metrics')).status, 404);
+  const lost = await api.fetch('/metrics');
+  assert.equal(lost.status, 404);
+  assert.match(await lost.text(), /"api\.no_route".*\/v1\/openapi\.json/);
   assert.equal((await api.fetch('/debug/status')).status, 401);
   assert.equal((await api.fetch('/debug/pprof', { token: api.operator })).status, 404);
 });

@@ -39,7 +39,7 @@ test('G31: there is no way to upload: routes that would take one are not there, 
         headers: { 'content-type': 'application/octet-stream', 'upload-offset': '0' },
       });
       assert.equal(answer.status, 404, `${method} ${path}`);
-      assert.equal(await codeOf(answer), 'api.not_found');
+      assert.equal(await codeOf(answer), 'api.no_route');
     }
   }
   const known = await operations(api);

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { formatDuration } from '../../src/core/units.ts';
+import { formatDuration, fullMinutes } from '../../src/core/units.ts';
 
 test('formatDuration() says two units at most, and carries what it rounds', () => {
   const cases: readonly (readonly [ms: number, want: string])[] = [
@@ -17,4 +17,8 @@ test('formatDuration() says two units at most, and carries what it rounds', () =
     [86_400_000, '24 h 0 min'],
   ];
   for (const [ms, want] of cases) assert.equal(formatDuration(ms), want, String(ms));
+});
+
+test('fullMinutes() counts no minute that has only begun', () => {
+  assert.deepEqual([0, 59_999, 60_000, 119_999].map(fullMinutes), [0, 0, 1, 1]);
 });

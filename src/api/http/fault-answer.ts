@@ -72,7 +72,7 @@ export function faultOf(reason: unknown): BuilderdError {
 }
 
 export function notFound(): BuilderdError {
-  return new BuilderdError('api.not_found', 'Cannot find this: no route has this method and path');
+  return new BuilderdError('api.no_route', 'Cannot find this: no route has this method and path');
 }
 
 interface ValidationFinding {

@@ -222,7 +222,7 @@ export function addBuildRoutes(app: ApiApp, { builds }: ApiContext): void {
             failedBuilds: Count('Failed.'),
             averageBuildMs: Type.Number(),
             totalStorageBytes: Count('Of their artifacts.'),
-            totalComputeMinutes: Type.Number(),
+            totalComputeMinutes: Count('Full minutes that they ran, all together.'),
             recentBuilds: Type.Array(Type.Ref('Build#')),
           }),
           ...faults,

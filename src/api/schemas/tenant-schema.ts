@@ -139,7 +139,7 @@ export const UsageSchema = Type.Object(
     queuedBuilds: Count('Waiting now.'),
     dailyBuildsUsed: Count('Accepted today (UTC).'),
     storageBytesUsed: Count('Of all artifacts.'),
-    computeMinutesUsed: Type.Number({ description: 'Today (UTC).' }),
+    computeMinutesUsed: Count('Full minutes that builds ran today (UTC).'),
     buildsCompletedToday: Count('Today (UTC).'),
     buildsFailedToday: Count('Today (UTC).'),
   } satisfies Record<keyof UsageView, TSchema>,

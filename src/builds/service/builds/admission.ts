@@ -1,6 +1,6 @@
 import { BuilderdError } from '../../../core/errors.ts';
 import type { QuotaType, Quotas } from '../../../core/quotas.ts';
-import { formatBytes } from '../../../core/units.ts';
+import { formatBytes, fullMinutes } from '../../../core/units.ts';
 import type { Admitted } from '../../../store/builds/count-admitted.ts';
 import type { BuildSpec } from '../../build-spec.ts';
 import type { SpecFacts } from './check-spec.ts';
@@ -102,7 +102,7 @@ export function refusalFor(
       tomorrow,
     );
   }
-  const minutes = Math.floor(admitted.buildMsToday / 60_000);
+  const minutes = fullMinutes(admitted.buildMsToday);
   if (minutes >= quotas.maxDailyComputeMinutes) {
     return refuse(
       'compute',

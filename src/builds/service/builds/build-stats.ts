@@ -1,4 +1,5 @@
 import { throwIfAborted } from '../../../core/scope.ts';
+import { fullMinutes } from '../../../core/units.ts';
 import { totalBuilds } from '../../../store/builds/build-totals.ts';
 import { listBuilds } from '../../../store/builds/list-builds.ts';
 import type { Db } from '../../../store/database.ts';
@@ -25,7 +26,7 @@ export async function buildStats(
     failedBuilds: totals.failed,
     averageBuildMs: totals.completed === 0 ? 0 : Math.round(totals.completedMs / totals.completed),
     totalStorageBytes: totals.artifactBytes,
-    totalComputeMinutes: Math.ceil(totals.ranMs / 60_000),
+    totalComputeMinutes: fullMinutes(totals.ranMs),
     recentBuilds: await viewBuilds(db, tenant, recent),
   };
 }

@@ -1,4 +1,5 @@
 import { BuilderdError } from '../../../core/errors.ts';
+import { fullMinutes } from '../../../core/units.ts';
 import { readAudit } from '../../../store/audit/read-audit.ts';
 import { findTenantById } from '../../../store/tenants/find-tenant.ts';
 import {
@@ -32,7 +33,7 @@ export function readTenants({ database }: TenantServiceOptions): Part {
         queuedBuilds: queued,
         dailyBuildsUsed: today.buildsCreated,
         storageBytesUsed: found.storageBytes,
-        computeMinutesUsed: Math.floor((await totalBuildMs(database, tenant.id)) / 60_000),
+        computeMinutesUsed: fullMinutes(await totalBuildMs(database, tenant.id)),
         buildsCompletedToday: today.buildsCompleted,
         buildsFailedToday: today.buildsFailed,
       };

@@ -39,7 +39,7 @@ export function usageCommand(grammar: Grammar): Command {
             ['Builds today', now.dailyBuildsUsed],
             ['Completed today', now.buildsCompletedToday],
             ['Failed today', now.buildsFailedToday],
-            ['Compute today', `${now.computeMinutesUsed.toFixed(1)} min`],
+            ['Compute today', `${now.computeMinutesUsed} min`],
             ['Storage', formatBytes(now.storageBytesUsed)],
           ]),
         );
@@ -116,7 +116,7 @@ export function statsCommand(grammar: Grammar): Command {
             ['Completed', found.successfulBuilds],
             ['Failed', found.failedBuilds],
             ['Average time', formatDuration(found.averageBuildMs)],
-            ['Compute', `${found.totalComputeMinutes.toFixed(1)} min`],
+            ['Compute', `${found.totalComputeMinutes} min`],
             ['Storage', formatBytes(found.totalStorageBytes)],
           ])}${rows.length === 0 ? '' : `\n${table(['RECENT', 'STATE', 'NAME', 'CREATED'], rows)}`}`;
         });
