@@ -72,6 +72,55 @@ test('AddressLimits refuse an address that guesses, and no other', async () => {
   assert.equal(await limits.guess('192.0.2.2', right, inTime), 'somebody');
 });
 
+test('AddressLimits wake one that waits for each guess that comes back, in their order', async () => {
+  const limits = guessLimits();
+  const order: number[] = [];
+  let waits = 0;
+  const guess = (n: number): Promise<unknown> => {
+    const { signal } = new AbortController();
+    const listen = signal.addEventListener.bind(signal);
+    // Whoever waits again listens again.
+    signal.addEventListener = (...call: Parameters<typeof listen>): void => {
+      waits += 1;
+      listen(...call);
+    };
+    const check = async (): Promise<string> => {
+      order.push(n);
+      await new Promise(setImmediate);
+      return 'somebody';
+    };
+    return limits.guess('192.0.2.1', check, { signal });
+  };
+  await Promise.all(Array.from({ length: 100 }, (_, n) => guess(n)));
+  assert.deepEqual(
+    order,
+    Array.from({ length: 100 }, (_, n) => n),
+  );
+  assert.equal(waits, 98);
+});
+
+test('AddressLimits hand no guess to one that has left', async () => {
+  const limits = guessLimits();
+  const gate = Promise.withResolvers<void>();
+  const held = async (): Promise<string> => {
+    await gate.promise;
+    return 'somebody';
+  };
+  const first = [limits.guess('192.0.2.1', held, inTime), limits.guess('192.0.2.1', held, inTime)];
+  const control = new AbortController();
+  const leaving = limits.guess('192.0.2.1', right, { signal: control.signal });
+  const staying = limits.guess('192.0.2.1', right, inTime);
+  control.abort(new Error('the client left'));
+  gate.resolve();
+  await assert.rejects(leaving, /the client left/);
+  assert.equal(await staying, 'somebody');
+  await Promise.all(first);
+  // Both are there again.
+  assert.equal(await limits.guess('192.0.2.1', wrong, inTime), undefined);
+  assert.equal(await limits.guess('192.0.2.1', wrong, inTime), undefined);
+  await assert.rejects(limits.guess('192.0.2.1', right, inTime), { code: 'api.too_many' });
+});
+
 test('AddressLimits count guesses that come all at once before they are looked at', async () => {
   const limits = guessLimits();
   let tried = 0;

@@ -1,4 +1,3 @@
-import { abortable } from '../../core/abortable.ts';
 import { BuilderdError } from '../../core/errors.ts';
 import type { ApiLimits } from '../api-limits.ts';
 import { networkOf } from '../http/network-of.ts';
@@ -40,45 +39,76 @@ export class AddressLimits {
     { signal }: { readonly signal: AbortSignal },
   ): Promise<T | undefined> {
     const network = networkOf(address);
-    const trials = await this.#takeGuess(network, signal);
+    const trials = await this.#enter(network, signal);
     let isWrong = false;
     try {
       const found = await check();
       isWrong = found === undefined;
       return found;
     } finally {
-      if (!isWrong) this.#failures.giveBack(network, this.#guesses);
-      trials.open -= 1;
-      if (trials.open === 0) this.#trials.delete(network);
-      const { changed } = trials;
-      trials.changed = Promise.withResolvers();
-      changed.resolve();
+      this.#leave(network, trials, isWrong);
     }
   }
 
-  async #takeGuess(network: string, signal: AbortSignal): Promise<Trials> {
-    for (;;) {
-      const state = this.#failures.take(network, this.#guesses);
-      const trials = this.#trials.get(network);
-      if (state.taken) {
-        const counted = trials ?? { open: 0, changed: Promise.withResolvers<void>() };
-        counted.open += 1;
-        this.#trials.set(network, counted);
-        return counted;
-      }
-      if (trials === undefined) {
-        throw tooMany('its address sent too many wrong tokens', state.retrySeconds);
-      }
-      await abortable(trials.changed.promise, signal);
+  async #enter(network: string, signal: AbortSignal): Promise<Trials> {
+    const state = this.#failures.take(network, this.#guesses);
+    const trials = this.#trials.get(network);
+    if (state.taken) {
+      const counted = trials ?? { open: 0, waiting: new Set<PromiseWithResolvers<void>>() };
+      counted.open += 1;
+      this.#trials.set(network, counted);
+      return counted;
     }
+    if (trials === undefined) throw tooManyGuesses(state.retrySeconds);
+    signal.throwIfAborted();
+    const turn = Promise.withResolvers<void>();
+    trials.waiting.add(turn);
+    // At once: a guess that is handed to somebody who has left would be lost.
+    const onAbort = (): void => {
+      if (trials.waiting.delete(turn)) turn.reject(signal.reason);
+    };
+    signal.addEventListener('abort', onAbort, { once: true });
+    try {
+      await turn.promise;
+      return trials;
+    } finally {
+      signal.removeEventListener('abort', onAbort);
+    }
+  }
+
+  /** Wakes nobody in vain: thousands may wait, and each look of each would be felt by all. */
+  #leave(network: string, trials: Trials, isWrong: boolean): void {
+    const [next] = trials.waiting;
+    if (!isWrong && next !== undefined) {
+      trials.waiting.delete(next);
+      next.resolve();
+      return;
+    }
+    if (!isWrong) this.#failures.giveBack(network, this.#guesses);
+    trials.open -= 1;
+    if (trials.open > 0) return;
+    // No guess will come back to those that still wait; time may have brought some.
+    for (const each of trials.waiting) {
+      trials.waiting.delete(each);
+      const state = this.#failures.take(network, this.#guesses);
+      if (state.taken) {
+        trials.open += 1;
+        each.resolve();
+      } else each.reject(tooManyGuesses(state.retrySeconds));
+    }
+    if (trials.open === 0) this.#trials.delete(network);
   }
 }
 
 interface Trials {
-  /** Credentials of the network that are being looked at. */
+  /** Credentials of the network that are being looked at: each has a guess. */
   open: number;
-  /** Resolved, and replaced, when one of them is through. */
-  changed: PromiseWithResolvers<void>;
+  /** Those that wait for a guess, in their order. */
+  readonly waiting: Set<PromiseWithResolvers<void>>;
+}
+
+function tooManyGuesses(retryAfterSeconds: number): BuilderdError {
+  return tooMany('its address sent too many wrong tokens', retryAfterSeconds);
 }
 
 function tooMany(fact: string, retryAfterSeconds: number): BuilderdError {
