@@ -191,6 +191,10 @@ test('a worker may not make an artifact larger than this build may have', {
   const call = callOf({ maxArtifactBytes: 1_000_000 });
   const fault = await faultOf(converterIn().convert(fixture.job, call));
   assert.equal(fault.code, 'quota.denied');
+  // What becomes a violation of the tenant.
+  const { quotaType, limit, current } = fault.details;
+  assert.deepEqual([quotaType, limit], ['disk', 1_000_000]);
+  assert.ok(Number(current) > 1_000_000);
 });
 
 test('a worker tells its progress, each event checked', { skip: needsRoot }, async () => {

@@ -1,4 +1,4 @@
-import { BuilderdError } from '../../core/errors.ts';
+import { BuilderdError, type ErrorDetails } from '../../core/errors.ts';
 import { formatBytes } from '../../core/units.ts';
 
 interface StatFile {
@@ -76,11 +76,30 @@ export class DiskWatch implements AsyncDisposable {
     return Math.max(sizes, allocated - slack);
   }
 
+  /**
+   * What a worker says of the limit of a process, with the numbers that the tenant's violations need.
+   * The kernel ended the write at `fileBytes`, so that no file shows how much more there was.
+   */
+  withNumbers(fault: BuilderdError, fileBytes: number): BuilderdError {
+    // A limit below that of the build is ours, and no quota.
+    const isQuota = fileBytes >= Math.floor(this.#limitBytes);
+    if (fault.code !== 'quota.denied' || !isQuota) return fault;
+    return new BuilderdError(
+      fault.code,
+      `Cannot convert the image: an artifact became larger than the ${formatBytes(this.#limitBytes)} that this build may use`,
+      { cause: fault, details: this.#details(this.#limitBytes + 1) },
+    );
+  }
+
+  #details(usedBytes: number): ErrorDetails {
+    return { quotaType: 'disk', current: Math.ceil(usedBytes), limit: this.#limitBytes };
+  }
+
   #fault(usedBytes: number): BuilderdError {
     return new BuilderdError(
       'quota.denied',
       `Cannot convert the image: its files take ${formatBytes(usedBytes)} of disk together, this build may use ${formatBytes(this.#limitBytes)}`,
-      { details: { quotaType: 'disk', current: Math.ceil(usedBytes), limit: this.#limitBytes } },
+      { details: this.#details(usedBytes) },
     );
   }
 }

@@ -99,13 +99,14 @@ export function createWorkerConverter(options: WorkerConverterOptions): WorkerCo
       using range = call.idBase === undefined ? ranges.take() : borrowed(call.idBase);
       const ids = workerIds(range.base);
       const root = rootFor(shared, ids.worker);
+      const fileBytes = fileLimit(job, call, options.limits);
       const worker = await launchWorker({
         launcher: options.launcher ?? LAUNCHER_FILE,
         root,
         ids,
         limits: {
           tmpBytes: TMP_BYTES,
-          fileBytes: fileLimit(job, call, options.limits),
+          fileBytes,
           processes: PROCESSES,
         },
         args: [...NODE_FLAGS, ...heapFlags(call), workerEntry(codeRoot)],
@@ -119,7 +120,10 @@ export function createWorkerConverter(options: WorkerConverterOptions): WorkerCo
       );
       await disk.check();
       const isolation = describeIsolation(ids.worker, start, call);
-      return { ...(await acceptAnswer(answer, job)), ...usage, ...isolation };
+      const accepted = await acceptAnswer(answer, job, (fault) =>
+        disk.withNumbers(fault, fileBytes),
+      );
+      return { ...accepted, ...usage, ...isolation };
     },
   };
 }
