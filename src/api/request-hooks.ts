@@ -43,7 +43,8 @@ export function addRequestHooks(app: ApiApp, options: RequestHookOptions): void 
     const guard = request.routeOptions.config.guard;
     if (guard?.unmetered !== true) beginSpan(request, tracing);
     setAnswerHeaders(request, reply, hygiene);
-    refuseUnclean(request, hygiene, guard?.unmetered === true);
+    if (guard?.unmetered === true) refuseUnclean(request, hygiene, true);
+    else gate.meterRefusals(request, () => refuseUnclean(request, hygiene, false));
     await gate.pass(request, guard);
   });
 

@@ -228,6 +228,14 @@ test('G25: refusals cost the address that has no right to be here, and health an
     ['no Bearer', '/v1/builds', { headers: { authorization: 'Basic dTpw' } }, 401],
     ['a token in the URL', '/v1/builds?token=x', {}, 400],
     ['a wrong token', '/v1/builds', { token: 'bld_wrong' }, 401],
+    [
+      'a page of another site',
+      '/v1/builds',
+      { method: 'POST', headers: { origin: 'https://evil.example' } },
+      403,
+    ],
+    ['a long URL', `/v1/builds?${'x'.repeat(9000)}`, {}, 414],
+    ['a compressed body', '/v1/builds', { headers: { 'content-encoding': 'gzip' } }, 415],
     ['a route of an RPC', '/builder.v1.BuilderService/GetBuild', { method: 'POST', json: {} }, 401],
   ];
   for (const [name, path, options, status] of refused) {

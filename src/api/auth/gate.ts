@@ -54,6 +54,16 @@ export class Gate {
     }
   }
 
+  /** Throws what `check` throws, once the address has paid for it. */
+  meterRefusals(request: FastifyRequest, check: () => void): void {
+    try {
+      check();
+    } catch (reason) {
+      if (isCallersFault(reason)) this.#options.addresses.enter(request.ip);
+      throw reason;
+    }
+  }
+
   async #enter(request: FastifyRequest, guard: RouteAccess): Promise<void> {
     const caller = await this.#callerOf(request);
     request.state.caller = caller;
