@@ -20,7 +20,8 @@ const honest = (over = {}) => {
   const artifacts = [{ format: 'ext4', sizeBytes: 4, digest: DIGEST }];
   const source = { reference: job.image.reference, digest: job.image.target.digest };
   const described = { schema: 'builderd.metadata.v1', source, artifacts, labels: {}, env: {}, command: [],
-    entrypoint: [], working_dir: '/', exposed_ports: [], user: '0:0', volumes: [], ...over.described };
+    entrypoint: [], working_dir: '/', exposed_ports: [], user: '0:0', volumes: [],
+    config: { Cmd: [], Entrypoint: [], WorkingDir: '/', Env: [], ExposedPorts: [] }, ...over.described };
   const metadata = over.metadata ?? JSON.stringify(described);
   const fidelity = over.fidelity ?? JSON.stringify({ schema: 'builderd.fidelity.v1', source });
   say({ kind: 'result', artifacts, metadataBytes: Buffer.byteLength(metadata),
@@ -132,7 +133,11 @@ const LIES: [string, string, RegExp][] = [
     `honest({ described: { source: { reference: 'evil', digest: DIGEST } } });`,
     /another image/,
   ],
-  ['metadata with wrong types', `honest({ described: { env: ['a'] } });`, /env is not an object/],
+  [
+    'metadata with wrong types',
+    `honest({ described: { labels: ['a'] } });`,
+    /labels is not an object/,
+  ],
   [
     'metadata with a text too long',
     `honest({ described: { user: 'x'.repeat(200000) } });`,
