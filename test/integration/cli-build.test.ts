@@ -156,6 +156,22 @@ test('builderd build leaves out what its options name, and says so', async () =>
   assert.match(bad.stderr, /it starts with a slash/);
 });
 
+test('builderd build tells the guest what its options name', async () => {
+  const out = inDir('runtime.tar');
+  const source = `oci:${inDir('good')}:v1`;
+  const words = ['--entrypoint', '/bin/app', '--command', '-c', '--env', 'A=b=c', '--expose', '80'];
+  const args = ['build', source, '-f', 'tar', '-o', out, '--guest-files', ...words, ...socket];
+  const { code, stderr } = await runCli([...args, '--working-dir', '/srv']);
+  assert.equal(code, 0, stderr);
+  const { stdout } = await run('tar', ['-xOf', out, 'container.cmd']);
+  assert.deepEqual(JSON.parse(stdout), ['/bin/app', '-c']);
+  const metadata = JSON.parse(await readFile(`${out}.metadata.json`, 'utf8'));
+  assert.deepEqual([metadata.working_dir, metadata.env.A], ['/srv', 'b=c']);
+  assert.deepEqual(metadata.exposed_ports, ['80/tcp']);
+  const bad = await runCli([...args, '--working-dir', 'srv']);
+  assert.equal(bad.code, 2, bad.stderr);
+});
+
 test('a user that the image does not know fails the build and leaves nothing', async () => {
   const out = inDir('nothing');
   const { code, stdout } = await runCli([
