@@ -13,8 +13,8 @@ export interface CompiledSchema<S extends TSchema> {
   findFault(value: unknown): SchemaFault | undefined;
 }
 
-/** Gives the first fault of a value that lies at `path`. */
-type Check = (value: unknown, path: string) => SchemaFault | undefined;
+/** Gives the first fault, with its path from the value: a path costs only where there is a fault. */
+type Check = (value: unknown) => SchemaFault | undefined;
 type Schema = Readonly<Record<string, unknown>>;
 type Compile = (argument: unknown, schema: Schema) => Check;
 
@@ -22,8 +22,8 @@ type Compile = (argument: unknown, schema: Schema) => Check;
 export function compileSchema<S extends TSchema>(schema: S): CompiledSchema<S> {
   const check = compile(schemaOf(schema));
   return {
-    accepts: (value): value is Static<S> => check(value, '') === undefined,
-    findFault: (value) => check(value, ''),
+    accepts: (value): value is Static<S> => check(value) === undefined,
+    findFault: check,
   };
 }
 
@@ -35,9 +35,9 @@ function compile(schema: Schema): Check {
     if (rule === undefined) throw new TypeError(`Cannot compile a schema: keyword ${keyword}`);
     checks.push(rule(argument, schema));
   }
-  return (value, path) => {
+  return (value) => {
     for (const check of checks) {
-      const fault = check(value, path);
+      const fault = check(value);
       if (fault !== undefined) return fault;
     }
     return undefined;
@@ -61,7 +61,7 @@ const RULES: Readonly<Record<string, Compile>> = {
     const name = String(argument);
     const is = TYPES[name];
     if (is === undefined) throw new TypeError(`Cannot compile a schema: type ${name}`);
-    return (value, path) => (is(value) ? undefined : { path, message: `must be ${name}` });
+    return rule(is, `must be ${name}`);
   },
   const: (argument) => rule((value) => value === argument, 'must be equal to constant'),
   enum: (argument) => {
@@ -71,7 +71,7 @@ const RULES: Readonly<Record<string, Compile>> = {
   anyOf: (argument) => {
     const choices = listOf(argument).map((each) => compile(schemaOf(each)));
     return rule(
-      (value, path) => choices.some((check) => check(value, path) === undefined),
+      (value) => choices.some((check) => check(value) === undefined),
       'must match a schema in anyOf',
     );
   },
@@ -107,11 +107,11 @@ const RULES: Readonly<Record<string, Compile>> = {
   },
   items: (argument) => {
     const check = compile(schemaOf(argument));
-    return (value, path) => {
+    return (value) => {
       if (!Array.isArray(value)) return undefined;
-      for (const [index, each] of value.entries()) {
-        const fault = check(each, `${path}/${index}`);
-        if (fault !== undefined) return fault;
+      for (let index = 0; index < value.length; index += 1) {
+        const fault = check(value[index]);
+        if (fault !== undefined) return below(String(index), fault);
       }
       return undefined;
     };
@@ -134,27 +134,25 @@ const RULES: Readonly<Record<string, Compile>> = {
     ),
   required: (argument) => {
     const names = listOf(argument).map(String);
-    return (value, path) => {
-      if (!isObject(value)) return undefined;
+    return (value) => {
+      if (!isObject(value) || names.every((name) => Object.hasOwn(value, name))) return undefined;
       const absent = names.filter((name) => !Object.hasOwn(value, name));
-      return absent.length === 0
-        ? undefined
-        : { path, message: `must have required properties ${absent.join(', ')}` };
+      return { path: '', message: `must have required properties ${absent.join(', ')}` };
     };
   },
   properties: (argument, schema) => {
     const required = new Set(listOf(schema['required'] ?? []));
     const checks = Object.entries(schemaOf(argument)).map(
-      ([name, each]) => [name, compile(schemaOf(each)), `/${escape(name)}`] as const,
+      ([name, each]) => [name, compile(schemaOf(each))] as const,
     );
-    return (value, path) => {
+    return (value) => {
       if (!isObject(value)) return undefined;
-      for (const [name, check, step] of checks) {
+      for (const [name, check] of checks) {
         if (!Object.hasOwn(value, name)) continue;
         // An undefined property is an absent one.
         if (value[name] === undefined && !required.has(name)) continue;
-        const fault = check(value[name], path + step);
-        if (fault !== undefined) return fault;
+        const fault = check(value[name]);
+        if (fault !== undefined) return below(name, fault);
       }
       return undefined;
     };
@@ -163,13 +161,13 @@ const RULES: Readonly<Record<string, Compile>> = {
     const checks = Object.entries(schemaOf(argument)).map(
       ([pattern, each]) => [new RegExp(pattern, 'u'), compile(schemaOf(each))] as const,
     );
-    return (value, path) => {
+    return (value) => {
       if (!isObject(value)) return undefined;
       for (const [name, each] of Object.entries(value)) {
         for (const [pattern, check] of checks) {
           if (!pattern.test(name)) continue;
-          const fault = check(each, `${path}/${escape(name)}`);
-          if (fault !== undefined) return fault;
+          const fault = check(each);
+          if (fault !== undefined) return below(name, fault);
         }
       }
       return undefined;
@@ -197,8 +195,13 @@ const RULES: Readonly<Record<string, Compile>> = {
   },
 };
 
-function rule(holds: (value: unknown, path: string) => boolean, message: string): Check {
-  return (value, path) => (holds(value, path) ? undefined : { path, message });
+function rule(holds: (value: unknown) => boolean, message: string): Check {
+  return (value) => (holds(value) ? undefined : { path: '', message });
+}
+
+/** The fault of a part, seen from the whole. */
+function below(name: string, { path, message }: SchemaFault): SchemaFault {
+  return { path: `/${escape(name)}${path}`, message };
 }
 
 function isObject(value: unknown): value is Schema {
