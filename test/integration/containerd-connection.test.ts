@@ -1,10 +1,12 @@
 import assert from 'node:assert/strict';
 import { randomBytes } from 'node:crypto';
+import { readdirSync, readFileSync } from 'node:fs';
 import { chmod, link, mkdtemp, rm } from 'node:fs/promises';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
+import { setTimeout as pause } from 'node:timers/promises';
 import { startPrivateContainerd } from '../../contrib/dev/private-containerd.ts';
 import { sha256 } from '../../src/core/digest.ts';
 import { ContainerdClient } from '../../src/runtime/containerd-client.ts';
@@ -105,6 +107,7 @@ test('a daemon that hangs ends a call at its deadline, and a cancel ends it at o
   const { client, daemon } = host;
   process.kill(daemon.pid, 'SIGSTOP');
   try {
+    await isStopped(daemon.pid);
     await assert.rejects(client.probe.version({ ...host.call(), timeoutMs: 300 }), {
       code: 'runtime.failed',
       message: "Cannot ask containerd's version: containerd did not answer within 300 ms",
@@ -116,6 +119,13 @@ test('a daemon that hangs ends a call at its deadline, and a cancel ends it at o
   }
   assert.match((await client.probe.version(host.call())).version, /\d/);
 });
+
+/** The signal reaches one thread after another; one that still runs may answer. */
+async function isStopped(pid: number): Promise<void> {
+  const runs = (thread: string): boolean =>
+    !/^\d+ \(.*\) [Tt] /.test(readFileSync(`/proc/${pid}/task/${thread}/stat`, 'utf8'));
+  while (readdirSync(`/proc/${pid}/task`).some(runs)) await pause(5);
+}
 
 test('a client outlives the daemon: calls fail typed while it is away and go on after it is back', () =>
   withDir(async (dir) => {
