@@ -153,8 +153,11 @@ class ClaimingExecutor implements Executor {
     // Others should hear of it soon; if they cannot, the next probe tells them.
     this.#probeBell.ring();
     // A claim that was under way may still bring a build, which goes back at once.
-    await settledWithin([this.#claiming], windowMs);
-    await settledWithin(this.#attempts.values(), windowMs);
+    const all = async (): Promise<void> => {
+      await this.#claiming;
+      await Promise.all(this.#attempts.values());
+    };
+    await settledWithin([all()], windowMs);
     await this.#handBack();
   }
 

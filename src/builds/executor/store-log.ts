@@ -1,5 +1,5 @@
 import type { Log } from '../../core/log.ts';
-import { detachedSignal } from '../../core/scope.ts';
+import { detachedSignal, Scope } from '../../core/scope.ts';
 import { insertArtifacts } from '../../store/artifacts/artifact-rows.ts';
 import type {
   ArtifactStore,
@@ -67,30 +67,34 @@ export class LogMover {
   async #move(log: EndedLog, call: Call): Promise<boolean> {
     const { database, artifacts } = this.#deps;
     const { buildId, tenantId, attempt } = log;
+    await using scope = new Scope((step, err) => {
+      this.#deps.log.warn({ buildId, tenantId, step, err }, 'Cannot clean up after moving a log');
+    });
+    const undo = () => ({ signal: detachedSignal(UNDO_LIMIT_MS) });
     const tenant = await findTenantById(database, tenantId);
     if (tenant === undefined || tenant.storageBytes >= tenant.quotas.maxStorageBytes) return false;
     const encrypt = this.#encryptAll() || tenant.quotas.encryption;
     // Not the attempt's: that is over, and what it stored may be swept any time.
     const generation = freshGeneration();
-    try {
-      const blob = await this.#store(log, { encrypt, generation }, call);
-      const artifact = { ...LOG, blob };
-      const room = tenant.quotas.maxStorageBytes - blob.sizeBytes;
-      return await database.transaction(async (tx) => {
-        if (!(await holdEndedLog(tx, log))) return false;
-        const now = await findTenantById(tx, tenantId, { lock: true });
-        if (now === undefined || now.storageBytes > room) return false;
-        await requireNoted(tx, tenantId, [artifact.blob]);
-        await insertArtifacts(tx, { tenantId, buildId, artifacts: [artifact] });
-        await trimSegments(tx, buildId);
-        return true;
-      }, call);
-    } finally {
-      const undo = { signal: detachedSignal(UNDO_LIMIT_MS) };
-      await artifacts.discardAttempt({ buildId, attempt }, undo);
-      // No-op for a copy that has its name.
-      await discardCopies(database, artifacts, { tenantId, generation }, undo);
-    }
+    // No-op for a copy that has its name.
+    scope.defer('discard what was not named', async () => {
+      await discardCopies(database, artifacts, { tenantId, generation }, undo());
+    });
+    scope.defer('discard what was staged', () =>
+      artifacts.discardAttempt({ buildId, attempt }, undo()),
+    );
+    const blob = await this.#store(log, { encrypt, generation }, call);
+    const artifact = { ...LOG, blob };
+    const room = tenant.quotas.maxStorageBytes - blob.sizeBytes;
+    return await database.transaction(async (tx) => {
+      if (!(await holdEndedLog(tx, log))) return false;
+      const now = await findTenantById(tx, tenantId, { lock: true });
+      if (now === undefined || now.storageBytes > room) return false;
+      await requireNoted(tx, tenantId, [artifact.blob]);
+      await insertArtifacts(tx, { tenantId, buildId, artifacts: [artifact] });
+      await trimSegments(tx, buildId);
+      return true;
+    }, call);
   }
 
   async #store(
