@@ -31,6 +31,7 @@ import type { Database } from '../store/database.ts';
 import { claimExecutorIdentity } from '../store/executor-identity.ts';
 import { openServiceBase, showRole, watchDatabase } from './compose-service.ts';
 import type { Config } from './config.ts';
+import { readInitSetting } from './guest-init.ts';
 import { openArtifacts } from './open-artifacts.ts';
 import { wantsIsolation } from './serve/check-settings.ts';
 import { RELOADABLE } from './serve/reloadable.ts';
@@ -88,6 +89,7 @@ export async function startExecutor(context: RoleContext): Promise<RunningRole> 
       scratchDir: settings.SCRATCH_DIR,
     }),
   );
+  const init = await readInitSetting(settings.GUEST_INIT, context);
   const converter = await openConverter(context, open);
   const times = timesOf(config);
   const executor = createExecutor({
@@ -137,6 +139,7 @@ export async function startExecutor(context: RoleContext): Promise<RunningRole> 
       return pullTimeoutOf(live.config);
     },
     scratchDir: settings.SCRATCH_DIR,
+    ...init,
   });
 
   const status: RunningRole['status'] = async (call) => ({

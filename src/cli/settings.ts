@@ -121,6 +121,9 @@ export const SETTINGS = {
   OPERATOR_TOKEN_FILE: optionalPath(
     'File with the first operator token; made at the first start when unset.',
   ),
+  GUEST_INIT: optionalPath(
+    'Program that becomes /usr/bin/metald-init of guests, as `--guest-init` of a build.',
+  ),
   WEBHOOK_ALLOW_HTTP: flag(false, 'Allow webhooks without TLS.'),
   SERVICE_USER: text(
     'builderd',

@@ -1,9 +1,10 @@
 import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
-import { readdir, readFile } from 'node:fs/promises';
+import { readdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { runProgram } from '../../contrib/dev/run-program.ts';
+import { stringMember } from '../fixtures/api.ts';
 import { runCli } from '../fixtures/run-cli.ts';
 import { RunningService } from '../fixtures/running-service.ts';
 import { groundSettings, makeGround, Operator } from '../fixtures/whole-service.ts';
@@ -83,4 +84,33 @@ test('a build asked for with curl is pulled, converted by a worker, downloaded, 
     ]);
     assert.equal(left.trim(), '', `leases are left in ${namespace}`);
   }
+});
+
+test('the service adds the init of its setting to guests', async () => {
+  await using ground = await makeGround();
+  const init = join(ground.dir, 'init');
+  await writeFile(init, 'the program of PID 1');
+  const settings = { ...groundSettings(ground), GUEST_INIT: init };
+  await using service = await RunningService.start({ settings });
+  const operator = new Operator(service, await service.operatorToken());
+  await operator.tenant('acme');
+  const asked = await operator.call('POST', '/v1/builds', {
+    tenant: 'acme',
+    json: {
+      source: { image: { reference: ground.reference } },
+      target: { formats: ['tar'], guestFiles: true },
+    },
+  });
+  const id = stringMember(await asked.json(), 'id');
+  const build = await operator.ended('acme', id, 120_000);
+  assert.equal(build.state, 'completed', JSON.stringify(build));
+  const answer = await operator.call('GET', `/v1/builds/${id}/artifacts/rootfs.tar`, {
+    tenant: 'acme',
+  });
+  const tar = join(ground.dir, 'rootfs.tar');
+  await writeFile(tar, Buffer.from(await answer.arrayBuffer()));
+  const text = await runProgram('tar', ['-xOf', tar, './usr/bin/metald-init']).catch(() =>
+    runProgram('tar', ['-xOf', tar, 'usr/bin/metald-init']),
+  );
+  assert.equal(text, 'the program of PID 1');
 });
