@@ -16,6 +16,8 @@ import { serveApi } from './served.ts';
 /** One connection each. */
 const TENANTS = 16;
 const BUILDS_EACH = 50;
+/** Rounds in which both sides compile; they are not counted. */
+const WARM_UP = 3;
 
 export interface Throughput {
   readonly database: string;
@@ -63,11 +65,10 @@ export async function measureThroughput(
   const results: Throughput[] = [];
   for (const route of ['create', 'get'] as const) {
     const seen = { ours: [] as LoadResult[], bare: [] as LoadResult[] };
-    // The first round compiles; it is not counted.
-    for (let round = 0; round <= rounds; round += 1) {
+    for (let round = -WARM_UP; round < rounds; round += 1) {
       for (const side of round % 2 === 0 ? sides : sides.toReversed()) {
         const result = await load.call<LoadResult>('run', loadOf(side, route, seconds));
-        if (round > 0) seen[side.name].push(result);
+        if (round >= 0) seen[side.name].push(result);
       }
     }
     results.push({
