@@ -17,7 +17,17 @@ export type LockedRole = 'api' | 'executor';
  */
 export async function holdServiceLock(directory: string, role: LockedRole): Promise<Disposable> {
   const file = path.join(directory, `${role}.lock`);
-  const doing = `start a second ${role} on "${directory}"`;
+  const lock = await holdFileLock(file);
+  if (lock !== undefined) return lock;
+  const holder = await holderOf(file);
+  throw new BuilderdError(
+    'service.unavailable',
+    `Cannot start a second ${role} on "${directory}": ${holder === undefined ? 'another process' : `process ${holder}`} has it; one service works on one SQLite database`,
+  );
+}
+
+/** Undefined while another process has it. The file is made where there is none. */
+export async function holdFileLock(file: string): Promise<Disposable | undefined> {
   await prepareDataFile(file, { create: true });
   const db = new DatabaseSync(file, {
     timeout: 0,
@@ -33,13 +43,8 @@ export async function holdServiceLock(directory: string, role: LockedRole): Prom
     return { [Symbol.dispose]: () => void (db.isOpen && db.close()) };
   } catch (reason) {
     db.close();
-    if (!isSqliteBusy(reason)) throw sqliteFault(reason, `lock "${file}"`);
-    const holder = await holderOf(file);
-    throw new BuilderdError(
-      'service.unavailable',
-      `Cannot ${doing}: ${holder === undefined ? 'another process' : `process ${holder}`} has it; one service works on one SQLite database`,
-      { cause: reason },
-    );
+    if (isSqliteBusy(reason)) return undefined;
+    throw sqliteFault(reason, `lock "${file}"`);
   }
 }
 

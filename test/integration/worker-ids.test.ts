@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtempDisposable, writeFile } from 'node:fs/promises';
+import { chmod, mkdtempDisposable, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { test } from 'node:test';
@@ -115,12 +115,14 @@ test('a start leaves the ids alone that processes of an earlier one still have',
 
 const HOLDER = `
 const { claimIdPool } = await import(${JSON.stringify(new URL('../../src/builds/worker/id-pool.ts', import.meta.url))});
-await claimIdPool(${CLAIMED});
+globalThis.pool = await claimIdPool(${CLAIMED});
 console.log('has it');
 setInterval(() => undefined, 1000);
 `;
 
-test('two services of one host never give their workers the same ids', async () => {
+test('two services of one host never give their workers the same ids', {
+  skip: needsRoot,
+}, async () => {
   const child: ChildProcess = spawn(process.execPath, ['--input-type=module', '-e', HOLDER], {
     stdio: ['ignore', 'pipe', 'inherit'],
   });
@@ -133,19 +135,25 @@ test('two services of one host never give their workers the same ids', async () 
       code: 'config.invalid',
       message: /another service of this host does; .*UNKEY_BUILDERD_WORKER_ID_BASE/,
     });
-    await using other = await claimIdPool(CLAIMED + IDS_PER_POOL);
+    using other = await claimIdPool(CLAIMED + IDS_PER_POOL);
     assert.equal(other.first, CLAIMED + IDS_PER_POOL);
     // Whoever names none gets what is free.
-    await using one = await claimIdPool(undefined);
-    await using two = await claimIdPool(undefined);
+    using one = await claimIdPool(undefined);
+    using two = await claimIdPool(undefined);
     assert.notEqual(one.first, two.first);
     assert.equal((two.first - one.first) % IDS_PER_POOL, 0);
     const exited = once(child, 'exit');
     child.kill('SIGKILL');
     await exited;
-    // The kernel gave the name back with the process.
-    await using again = await claimIdPool(CLAIMED);
+    // The kernel gave the lock back with the process.
+    using again = await claimIdPool(CLAIMED);
     assert.equal(again.first, CLAIMED);
+    await using dir = await mkdtempDisposable(path.join(tmpdir(), 'builderd-open-'));
+    await chmod(dir.path, 0o755);
+    await assert.rejects(claimIdPool(CLAIMED, dir.path), {
+      code: 'host.permission',
+      message: /nobody else may enter/,
+    });
   } finally {
     child.kill('SIGKILL');
   }

@@ -84,8 +84,6 @@ test('only the egress room opens connections to the network', () => {
     // Listen on this host; what is asked is the other role, over a socket in RUN_DIR.
     'src/cli/serve/metrics-server.ts',
     'src/cli/serve/role-socket.ts',
-    // Listens under a name that only one process of a host can have, and dials nobody.
-    'src/builds/worker/id-pool.ts',
   ]);
   const faults = [...product].filter(
     ([path, text]) =>
