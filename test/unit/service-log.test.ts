@@ -224,26 +224,8 @@ test('a sink whose reader is gone drops and goes on', async () => {
     sink.write('x\n');
     await sleep(5);
   }
-  await sink.flush(20_000);
   closeSync(target);
   assert.equal(lost, 3);
-});
-
-test('lines that gather after a write are written soon, in order, without a flush', async () => {
-  await using dir = await mkdtempDisposable(path.join(tmpdir(), 'bd-sink-'));
-  const file = path.join(dir.path, 'log');
-  const sink = new LineSink({
-    target: { file },
-    maxBufferedBytes: 4096,
-    onDrop: () => assert.fail('dropped'),
-    describeDrops: () => '',
-  });
-  let text = '';
-  for (const lines of [['1\n'], ['2\n', '3\n'], ['4\n']]) {
-    for (const line of lines) sink.write(line);
-    text += lines.join('');
-    while (readFileSync(file, 'utf8') !== text) await sleep(1);
-  }
 });
 
 test('a log file is appended to, and opened anew after a rotation', async () => {

@@ -25,8 +25,6 @@ interface Channel {
 }
 
 const PIECE_BYTES = 256 * 1024;
-/** After a write, more lines may gather for so long: a write for each costs as much as a request. */
-const REST_MS = 10;
 const FILE_MODE = 0o640;
 
 /**
@@ -41,7 +39,6 @@ export class LineSink {
   #flightBytes = 0;
   #dropped = 0;
   #idle: (() => void)[] = [];
-  #rest: NodeJS.Timeout | undefined;
 
   /** Opens its target at once: after a change of user it might no longer be allowed to. */
   constructor(options: LineSinkOptions) {
@@ -81,15 +78,11 @@ export class LineSink {
         clearTimeout(timer);
         resolve();
       });
-      this.#pump();
     });
   }
 
   #pump(): void {
     if (this.#flightBytes > 0) return;
-    if (this.#rest !== undefined && !this.#isPressing()) return;
-    clearTimeout(this.#rest);
-    this.#rest = undefined;
     if (this.#waiting.length === 0) {
       for (const run of this.#idle.splice(0)) run();
       return;
@@ -99,10 +92,6 @@ export class LineSink {
     this.#flightBytes = bytes.length;
     this.#channel.write(bytes, (fault) => {
       this.#flightBytes = 0;
-      this.#rest = setTimeout(() => {
-        this.#rest = undefined;
-        this.#pump();
-      }, REST_MS);
       if (fault) {
         // Nobody reads, or the disk is full: lines are lost, the service is not.
         this.#dropped += lines;
@@ -114,14 +103,6 @@ export class LineSink {
       }
       this.#pump();
     });
-  }
-
-  /** Somebody waits for the end, or lines would soon be dropped. */
-  #isPressing(): boolean {
-    const { maxBufferedBytes } = this.#options;
-    return (
-      this.#idle.length > 0 || this.#waitingBytes >= Math.min(PIECE_BYTES, maxBufferedBytes / 2)
-    );
   }
 
   #takePiece(): { readonly text: string; readonly lines: number } {
