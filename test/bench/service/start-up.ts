@@ -1,7 +1,8 @@
 import { readdirSync } from 'node:fs';
-import { chmod } from 'node:fs/promises';
+import { chmod, mkdtempDisposable } from 'node:fs/promises';
 import { createServer } from 'node:net';
 import { once } from 'node:events';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { startPrivateContainerd } from '../../../contrib/dev/private-containerd.ts';
@@ -38,11 +39,15 @@ export async function measureStartUp(
 ): Promise<StartUp> {
   await using containerd = await startPrivateContainerd({ dir: join(dir, `ctd-${kind.name}`) });
   const config = await kind.fresh();
+  await using store = await mkdtempDisposable(join(tmpdir(), 'bd-store-'));
+  await chmod(store.path, 0o711);
   // The service user passes through to its own directory.
   await chmod(dir, 0o711);
   const settings = {
     ...databaseSettings(config),
     DATABASE_DATA_DIR: join(dir, `start-up-${kind.name}`),
+    // One for all starts: a database that names artifacts refuses an empty store.
+    ROOTFS_OUTPUT_DIR: join(store.path, 'rootfs'),
     CONTAINERD_ADDRESS: containerd.address,
   };
   // The first start makes the directories and compiles; it is not counted.
