@@ -81,9 +81,13 @@ async function seed(config: DatabaseConfig): Promise<void> {
   await using database = await openBenchDatabase(config);
   const tenants = await seedTenants(database, TENANTS);
   for (const { id } of tenants) await seedCompleted(database, id, BUILDS / TENANTS - WAITING);
-  // Nothing may be built meanwhile: what waits is for a host with more memory than there is.
-  const wish = { memoryBytes: Number.MAX_SAFE_INTEGER };
-  for (const { id } of tenants) await seedWaiting(database, id, WAITING, wish);
+  for (const { id } of tenants) await seedWaiting(database, id, WAITING);
+  // An idle service builds nothing: an idle host would take any build that is due.
+  await database.k
+    .updateTable('builds')
+    .set({ not_before: Date.UTC(2100, 0) })
+    .where('state', '=', 'pending')
+    .execute();
 }
 
 async function startOnce(
