@@ -1,8 +1,14 @@
 import assert from 'node:assert/strict';
+import type { ChildProcess } from 'node:child_process';
 import { suite, test } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { forEachDatabase, type OpenTestDatabase } from '../fixtures/databases.ts';
 import { spawnExecutor } from '../fixtures/executor-process.ts';
-import { eventually, openExecutorService } from '../fixtures/executor-service.ts';
+import {
+  eventually,
+  type ExecutorService,
+  openExecutorService,
+} from '../fixtures/executor-service.ts';
 
 /** Each place of an attempt between two durable effects, and the attempts that a crash there costs. */
 const CRASHES = [
@@ -76,10 +82,10 @@ function crashTests(openTestDatabase: OpenTestDatabase): void {
       directory,
       host: 'sleeper',
       leaseMs: 1500,
-      failpoints: 'attempt.completing=delay(1000)',
+      failpoints: 'attempt.completing=delay(5000)',
     });
     await service.until(id, ['optimizing']);
-    sleeper.child.kill('SIGSTOP');
+    await stopBetweenWrites(sleeper.child, service);
     // Another host: it cannot know that the first one is not dead.
     await using running = service.start({ host: 'other' });
     const build = await service.until(id);
@@ -101,4 +107,25 @@ function crashTests(openTestDatabase: OpenTestDatabase): void {
     );
     assert.deepEqual(await service.broken(), []);
   });
+}
+
+/**
+ * Stops a process while it holds no lock: SQLite has one writer, and one that is stopped in the middle
+ * of a write keeps everybody from writing.
+ */
+async function stopBetweenWrites(
+  child: ChildProcess,
+  { database }: ExecutorService,
+): Promise<void> {
+  for (let tries = 1; ; tries += 1) {
+    child.kill('SIGSTOP');
+    try {
+      await database.transaction(async () => undefined, { signal: AbortSignal.timeout(300) });
+      return;
+    } catch (reason) {
+      if (tries === 100) throw reason;
+    }
+    child.kill('SIGCONT');
+    await sleep(20);
+  }
 }
