@@ -6,11 +6,11 @@ import { TreeFilter } from '../rootfs/filter/tree-filter.ts';
 import { parseSource, type ImageSource } from '../sources/parse-source.ts';
 import { FORMATS, type BuildRequest, type Format, type SizePolicy } from '../builds/request.ts';
 import type { Config } from './config.ts';
-import { parseRuntime } from './runtime-options.ts';
+import { parseRuntime, type RawRuntime } from './runtime-options.ts';
 import { durationMs } from './setting-kinds.ts';
 
 /** What commander hands over; every value is still text. */
-export interface RawBuildOptions {
+export interface RawBuildOptions extends RawRuntime {
   readonly format: string;
   readonly output?: string;
   readonly platform?: string;
@@ -27,11 +27,6 @@ export interface RawBuildOptions {
   readonly preserve?: readonly string[];
   readonly removeDocs?: true;
   readonly removeCache?: true;
-  readonly entrypoint?: readonly string[];
-  readonly command?: readonly string[];
-  readonly workingDir?: string;
-  readonly env?: readonly string[];
-  readonly expose?: readonly string[];
   readonly sourceDateEpoch?: string;
   readonly timeout?: string;
   readonly containerdAddress?: string;

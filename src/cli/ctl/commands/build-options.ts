@@ -1,5 +1,7 @@
+import type { RawRuntime } from '../../runtime-options.ts';
+
 /** Options of `builderctl build` that say what to build; what is not given is left to the server. */
-export interface SpecOptions {
+export interface SpecOptions extends RawRuntime {
   readonly format?: string;
   readonly size?: string;
   readonly volumeLabel?: string;
@@ -11,11 +13,6 @@ export interface SpecOptions {
   readonly preserve?: readonly string[];
   readonly removeDocs?: true;
   readonly removeCache?: true;
-  readonly entrypoint?: readonly string[];
-  readonly command?: readonly string[];
-  readonly workingDir?: string;
-  readonly env?: readonly string[];
-  readonly expose?: readonly string[];
   readonly sourceDateEpoch?: number;
   readonly platform?: string;
   readonly pull?: 'always' | 'missing' | 'never';
